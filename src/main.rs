@@ -1,0 +1,3 @@
+//! The `tailops` command.
+
+fn main() {}

@@ -1,0 +1,27 @@
+//! Plain values every station of a call speaks in: ids, scopes, risks, targets, steps, operations and what came
+//! back. Answers for their shape and for the pure rules on them (scope closure, quoting, canonical JSON); does no
+//! I/O and knows no one else.
+
+mod canonical;
+mod clock;
+mod content;
+mod ids;
+mod operation;
+mod output;
+mod question;
+mod risk;
+mod scope;
+mod step;
+mod target;
+
+pub use canonical::{KeyFault, canonical_json, check_keys};
+pub use clock::{Clock, SystemClock};
+pub use content::{Content, Missing};
+pub use ids::{CorrelationId, EngagementId, Jti, TargetId};
+pub use operation::Operation;
+pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped};
+pub use question::{AuditFilter, FleetFilter, Inquiry, Question};
+pub use risk::{Effect, Risk};
+pub use scope::{Scope, ScopeError, ScopeSet};
+pub use step::{QuoteError, Script, Step, Template, quote};
+pub use target::{SudoPolicy, Target, TargetKind};

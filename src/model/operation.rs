@@ -1,0 +1,34 @@
+//! An operation: exactly what will run. Built by a tool's `plan`, judged by policy, executed and logged unchanged.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Effect, EngagementId, Risk, Scope, Step, Target};
+
+/// What a tool planned. Nothing in it changes after it was judged.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// The tool that planned it.
+    pub tool: &'static str,
+    /// What it acts on; none for the gateway itself.
+    pub target: Option<Arc<Target>>,
+    /// The tenant it happens in: the token's.
+    pub engagement: EngagementId,
+    /// All of these must be held by the token, and by the target's capabilities.
+    pub scopes: &'static [Scope],
+    /// What it does to the world: a dry run is a read.
+    pub effect: Effect,
+    /// How much harm a mistake does. Never lower than the tool's own risk for what it would do.
+    pub risk: Risk,
+    /// Why `risk` is above the tool's own, if it is.
+    pub raised: Option<&'static str>,
+    /// Whether this only previews.
+    pub dry_run: bool,
+    /// Why the caller says it wants this.
+    pub reason: Option<String>,
+    /// The arguments in canonical form: parsed once, defaults filled in.
+    pub arguments: Map<String, Value>,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+}

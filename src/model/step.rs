@@ -1,0 +1,116 @@
+//! Steps: the typed actions an operation consists of. Never a shell string: a script is a compiled-in constant with
+//! an id, its arguments are quoted by [`quote`] and nothing else.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Question;
+
+/// One typed action.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A compiled-in script on a host.
+    Script(Script),
+    /// A question the gateway answers about itself.
+    Gateway(Question),
+}
+
+/// A compiled-in `sh` script. Only `const` items make one; a test checks that each parses and has a unique id.
+///
+/// The body is the inside of a function that runs with standard input closed (unless `stdin` says that it carries
+/// data), so a script that arrives only in part does nothing at all. Its arguments are `$1`…; two functions stand
+/// ready: `section NAME` opens a section of the output, `missing NAME REASON` says that one cannot be had and why
+/// (reason: one word such as `missing_tool`, `permission_denied`, `no_systemd`). See [`super::ScriptOutput`].
+#[derive(Debug)]
+pub struct Template {
+    /// Shown in audit and replies, e.g. `host_inspect.v1`.
+    pub id: &'static str,
+    /// POSIX sh.
+    pub body: &'static str,
+    /// Whether the script reads data from standard input.
+    pub stdin: bool,
+}
+
+/// Stands before every template: takes the section marker off the arguments and defines the two functions.
+const PRELUDE: &str = r#"m=$1; shift
+section() { printf '\n%s %s\n' "$m" "$1"; }
+missing() { printf '\n%s !%s %s\n' "$m" "$1" "$2"; }
+"#;
+
+/// A template with its arguments: what one step runs.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The constant.
+    pub template: &'static Template,
+    /// Its arguments, unquoted.
+    pub args: Vec<String>,
+    /// Data for standard input; only where the template takes it.
+    pub stdin: Option<Bytes>,
+    /// How long it may run, if shorter than the target's limit.
+    pub limit: Option<Duration>,
+}
+
+impl Script {
+    /// `template` with `args`.
+    pub fn new(template: &'static Template, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { template, args: args.into_iter().map(Into::into).collect(), stdin: None, limit: None }
+    }
+
+    /// What goes to `sh`'s standard input: the script, or its data where the template takes data.
+    pub fn input(&self) -> Vec<u8> {
+        if self.template.stdin {
+            self.stdin.as_deref().unwrap_or_default().to_vec()
+        } else {
+            format!("{PRELUDE}main() {{\n{}\n}}\nmain \"$@\" </dev/null\n", self.template.body).into_bytes()
+        }
+    }
+
+    /// The command line that the target's shell gets: the same bytes locally and over SSH.
+    ///
+    /// `marker` opens sections; `limit` is enforced on the target by `timeout`, which also ends the children.
+    /// Errors if an argument has a byte that no argument can carry.
+    pub fn command_line(&self, marker: &str, limit: Duration) -> Result<String, QuoteError> {
+        let seconds = limit.as_secs().max(1);
+        let mut line = format!("exec env -i LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin timeout -k 5 {seconds} sh ");
+        if self.template.stdin {
+            line.push_str("-c ");
+            line.push_str(&quote(&format!("{PRELUDE}{}", self.template.body))?);
+            line.push_str(" sh ");
+        } else {
+            line.push_str("-s -- ");
+        }
+        line.push_str(&quote(marker)?);
+        for arg in &self.args {
+            line.push(' ');
+            line.push_str(&quote(arg)?);
+        }
+        Ok(line)
+    }
+}
+
+/// An argument that cannot be passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuoteError {
+    /// C strings end at NUL.
+    #[error("an argument contains a NUL byte")]
+    Nul,
+}
+
+/// Quotes one argument for a POSIX shell: in single quotes, each `'` as `'\''`. The result is one word whose value is
+/// byte for byte `arg`.
+pub fn quote(arg: &str) -> Result<String, QuoteError> {
+    if arg.contains('\0') {
+        return Err(QuoteError::Nul);
+    }
+    let mut quoted = String::with_capacity(arg.len() + 2);
+    quoted.push('\'');
+    for (i, part) in arg.split('\'').enumerate() {
+        if i > 0 {
+            quoted.push_str("'\\''");
+        }
+        quoted.push_str(part);
+    }
+    quoted.push('\'');
+    Ok(quoted)
+}
