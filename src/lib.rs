@@ -9,6 +9,10 @@
 //!
 //! `docs/architecture.md` walks through it and lists the invariants.
 
+pub mod approval;
+pub mod auth;
 pub mod fleet;
 pub mod model;
+pub mod policy;
+pub mod tailnet;
 pub mod tools;
