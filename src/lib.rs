@@ -14,5 +14,6 @@ pub mod auth;
 pub mod fleet;
 pub mod model;
 pub mod policy;
+pub mod store;
 pub mod tailnet;
 pub mod tools;
