@@ -10,5 +10,6 @@
 //! `docs/architecture.md` walks through it and lists the invariants.
 
 pub mod fleet;
+pub mod guard;
 pub mod model;
 pub mod tools;
