@@ -8,7 +8,7 @@ use super::ledger::is_mark;
 /// The kind of secret that a field, variable or flag of this name holds. None for names that only speak about
 /// secrets, such as `token_count` or `password_changed_at`.
 pub(super) fn kind(name: &str) -> Option<&'static str> {
-    if name.len() > 128 {
+    if name.len() > 128 || name.contains(['=', '‹']) {
         return None;
     }
     let words = words(name);

@@ -140,7 +140,7 @@ fn longest(value: &Value) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn guarding_twice_changes_nothing(text in text()) {
@@ -202,6 +202,8 @@ proptest! {
         as_key in any::<bool>(),
     ) {
         let (kind, token) = tokens().swap_remove(which);
+        // A random part could hold the token where it is none, as in `Ask-…`.
+        prop_assume!(!value.to_string().contains(&token));
         let text = format!("{}{token}{}", around.0, around.1);
         let mut secret = if as_key { json!({ text: value }) } else { json!([value, text]) };
         for (list, key) in path {

@@ -81,12 +81,24 @@ pub(super) struct Span {
     pub(super) kind: &'static str,
 }
 
-/// `text` with every secret in it replaced.
+/// More rounds than any text was seen to need.
+const MAX_ROUNDS: usize = 8;
+
+/// `text` with every secret in it replaced. A secret can come to stand apart only once its neighbour is replaced, so
+/// a text that held one is searched again.
 pub(super) fn redact<'t>(text: &'t str, ledger: &mut Ledger) -> Cow<'t, str> {
-    let spans = find(text);
-    if spans.is_empty() {
-        return Cow::Borrowed(text);
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..MAX_ROUNDS {
+        let spans = find(&text);
+        if spans.is_empty() {
+            break;
+        }
+        text = Cow::Owned(replace(&text, spans, ledger));
     }
+    text
+}
+
+fn replace(text: &str, spans: Vec<Span>, ledger: &mut Ledger) -> String {
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
     for Span { range, kind } in spans {
@@ -95,7 +107,7 @@ pub(super) fn redact<'t>(text: &'t str, ledger: &mut Ledger) -> Cow<'t, str> {
         from = range.end;
     }
     out.push_str(text.get(from..).unwrap_or_default());
-    Cow::Owned(out)
+    out
 }
 
 /// The secrets in `text`: in order, apart from each other. Where two detectors overlap the whole of both is one
@@ -131,7 +143,7 @@ pub(super) fn find(text: &str) -> Vec<Span> {
     merge(text, spans)
 }
 
-/// A header's value that already begins with a placeholder is done; prose has no digits.
+/// Prose has no digits.
 fn digit(value: &str) -> bool {
     value.bytes().any(|byte| byte.is_ascii_digit())
 }
@@ -151,7 +163,7 @@ fn merge(text: &str, mut spans: Vec<Span>) -> Vec<Span> {
             _ => merged.push((rank, span)),
         }
     }
-    // What a detector of the second pass would see is a placeholder: leave those that are one already.
+    // A second pass finds placeholders where the first found secrets.
     merged.into_iter().map(|(_, span)| span).filter(|span| !is_placeholder(text, &span.range)).collect()
 }
 
