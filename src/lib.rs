@@ -12,6 +12,7 @@
 pub mod approval;
 pub mod auth;
 pub mod fleet;
+pub mod guard;
 pub mod model;
 pub mod policy;
 pub mod store;
