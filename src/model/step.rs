@@ -32,8 +32,10 @@ pub struct Template {
     pub stdin: bool,
 }
 
-/// Stands before every template: takes the section marker off the arguments and defines the two functions.
-const PRELUDE: &str = r#"m=$1; shift
+/// Stands before every template: keeps what it creates from other users, takes the section marker off the arguments
+/// and defines the two functions.
+const PRELUDE: &str = r#"umask 077
+m=$1; shift
 section() { printf '\n%s %s\n' "$m" "$1"; }
 missing() { printf '\n%s !%s %s\n' "$m" "$1" "$2"; }
 "#;
@@ -62,7 +64,8 @@ impl Script {
         if self.template.stdin {
             self.stdin.as_deref().unwrap_or_default().to_vec()
         } else {
-            format!("{PRELUDE}main() {{\n{}\n}}\nmain \"$@\" </dev/null\n", self.template.body).into_bytes()
+            // In braces, so that a call cut short is a syntax error and not a call with fewer arguments.
+            format!("{PRELUDE}main() {{\n{}\n}}\n{{ main \"$@\" </dev/null; }}\n", self.template.body).into_bytes()
         }
     }
 
