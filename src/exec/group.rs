@@ -5,7 +5,7 @@
 //! of reach: what may outlive a step belongs in a unit of its own under the target's service manager.
 
 use std::{
-    io,
+    fs, io,
     os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -74,6 +74,11 @@ impl Group {
     }
 
     /// The ends of its streams. Once only; errors also where the system has no more file descriptors.
+    #[expect(
+        deprecated,
+        reason = "the replacement is unsafe; what it asks for, an open descriptor that stays the \
+        same, an `OwnedFd` always is"
+    )]
     pub(super) fn open(&mut self) -> io::Result<Ends> {
         let missing = || io::Error::other("a stream was opened twice");
         let leader = self.leader.as_mut().ok_or_else(missing)?;
@@ -101,12 +106,12 @@ impl Group {
         Some(status)
     }
 
-    /// Whether every process of the group is gone, waiting `patience` for the last ones. The leader must have been
-    /// reaped: a dead process that nobody has reaped still counts as a member.
+    /// Whether every process of the group has ended, waiting `patience` for the last ones. The leader must have been
+    /// reaped.
     pub(super) async fn gone(&self, patience: Duration) -> Stopped {
         let vanish = async {
             // No permission to signal a process also means that there is one.
-            while test_kill_process_group(self.id) != Err(Errno::SRCH) {
+            while test_kill_process_group(self.id) != Err(Errno::SRCH) && self.has_living_member() {
                 time::sleep(LOOK).await;
             }
         };
@@ -115,6 +120,28 @@ impl Group {
             Err(_) => Stopped::Requested,
         }
     }
+
+    /// Whether a process of the group still runs, as far as `/proc` tells. A group outlives its processes until init
+    /// has reaped them, and in a container init may never do so.
+    fn has_living_member(&self) -> bool {
+        let Some(processes) = visible_processes() else { return true };
+        processes.flatten().filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)).any(
+            |entry| {
+                let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+                // The program's name stands in parentheses and may hold anything; state, parent and group come after.
+                let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+                let (state, group) = (fields.next(), fields.nth(1));
+                group.and_then(|group| group.parse().ok()).and_then(Pid::from_raw) == Some(self.id)
+                    && !matches!(state, Some("Z" | "X"))
+            },
+        )
+    }
+}
+
+/// The entries of `/proc`; none where it hides the processes of other users, such as init's.
+fn visible_processes() -> Option<fs::ReadDir> {
+    fs::read_to_string("/proc/1/stat").ok()?;
+    fs::read_dir("/proc").ok()
 }
 
 impl Drop for Group {

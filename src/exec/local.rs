@@ -241,4 +241,6 @@ fn outcome(status: ExitStatus) -> StepOutcome {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
