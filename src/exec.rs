@@ -81,6 +81,9 @@ trait Executor: Send + Sync {
     ) -> BoxFuture<'a, ScriptOutput>;
 }
 
+/// The scripts of an operation in order, each with the backend that runs it.
+type Plan<'a> = Vec<(&'a dyn Executor, &'a Script)>;
+
 /// Every backend, behind one queue.
 pub struct Executors {
     backends: Vec<Box<dyn Executor>>,
@@ -127,10 +130,7 @@ impl Executors {
 
     /// The target and, for every step, the backend that runs it. Found before anything starts, so that an operation
     /// is not left half done because a later step has no backend.
-    fn plan<'a>(
-        &'a self,
-        operation: &'a Operation,
-    ) -> Result<(Arc<Target>, Vec<(&'a dyn Executor, &'a Script)>), ExecError> {
+    fn plan<'a>(&'a self, operation: &'a Operation) -> Result<(Arc<Target>, Plan<'a>), ExecError> {
         let target = operation.target.clone().ok_or(ExecError::NoExecutor)?;
         let plan = operation.steps.iter().map(|step| match step {
             Step::Script(script) => {
@@ -139,7 +139,7 @@ impl Executors {
             }
             Step::Gateway(_) => None,
         });
-        let plan = plan.collect::<Option<Vec<_>>>().ok_or(ExecError::NoExecutor)?;
+        let plan = plan.collect::<Option<Plan<'_>>>().ok_or(ExecError::NoExecutor)?;
         Ok((target, plan))
     }
 }
@@ -150,3 +150,6 @@ fn limit(target: &Target, script: &Script) -> Duration {
     let limit = script.limit.map_or(target.timeout, |limit| limit.min(target.timeout));
     Duration::from_secs(limit.as_secs().max(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,3 +95,56 @@ pub(super) async fn pump(
         budget.spend(read as u64)?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ring::digest::digest;
+
+    use super::*;
+
+    fn captured(cap: usize, chunks: &[Vec<u8>]) -> Captured {
+        let mut capture = Capture::new(cap);
+        for chunk in chunks {
+            capture.push(chunk);
+            assert!(capture.head.len() + capture.tail.len() <= cap);
+        }
+        capture.finish()
+    }
+
+    #[test]
+    fn the_budget_is_spent_once_over_all_streams() {
+        let budget = Budget::new(10);
+        assert_eq!(budget.spend(6), Ok(()));
+        assert_eq!(budget.spend(4), Ok(()));
+        assert_eq!(budget.spend(1), Err(Overflow));
+        assert_eq!(Budget::new(10).spend(11), Err(Overflow));
+    }
+
+    #[test]
+    fn the_middle_is_dropped_and_counted() {
+        let kept = captured(8, &[b"abc".to_vec(), b"defghijkl".to_vec(), b"m".to_vec()]);
+        assert_eq!((kept.head.as_slice(), kept.tail.as_slice()), (b"abcdef".as_slice(), b"lm".as_slice()));
+        assert_eq!((kept.total, kept.dropped()), (13, 5));
+        assert_eq!(captured(0, &[b"abc".to_vec()]).dropped(), 3);
+        assert!(captured(8, &[b"abcdefgh".to_vec()]).tail.is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn head_tail_length_and_digest_are_those_of_the_stream(
+            cap in 0..200_usize,
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..12),
+        ) {
+            let all = chunks.concat();
+            let kept = captured(cap, &chunks);
+            prop_assert_eq!(kept.total, all.len() as u64);
+            prop_assert_eq!(&kept.sha256, &hex(digest(&SHA256, &all).as_ref()));
+            prop_assert!(all.starts_with(&kept.head) && all.ends_with(&kept.tail));
+            prop_assert_eq!(kept.head.len() + kept.tail.len(), all.len().min(cap));
+            prop_assert!(all.len() > cap || kept.tail.is_empty());
+        }
+    }
+}
