@@ -2,7 +2,7 @@
 //!
 //! Answers for the order of steps, for how many run at once and for ending each in bounded time. It never sees who is
 //! calling, decides nothing, and lets nothing out: only `guard` does. Each way of reaching a target is one private
-//! module that implements [`Executor`].
+//! module that implements `Executor`.
 
 mod capture;
 mod group;

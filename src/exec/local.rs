@@ -17,7 +17,7 @@ use futures_util::{
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,11 @@ const TIMED_OUT: [StepOutcome; 3] = [StepOutcome::Exited(124), StepOutcome::Exit
 pub(super) struct Local {
     settings: ExecSettings,
 }
+
+/// All three streams of a command on the move: done when each has ended, or when the output went over its limit.
+trait Streams: FusedFuture<Output = Result<(), Overflow>> {}
+
+impl<F: FusedFuture<Output = Result<(), Overflow>>> Streams for F {}
 
 /// Why we stopped watching a command.
 enum Watched {
@@ -111,7 +116,7 @@ impl Local {
         };
         let mut streams = pin!(streams.map(|result| result.map(drop)).fuse());
 
-        match watch(&exit, streams.as_mut(), started + limit + MARGIN, cancel).await {
+        match watch(&exit, streams.as_mut(), limit.saturating_add(MARGIN), cancel).await {
             Watched::Over(which) => {
                 let stopped = stop(&mut group, &exit, streams).await;
                 StepOutcome::Stopped { limit: which, stopped }
@@ -154,17 +159,18 @@ impl Executor for Local {
 /// Keeps the streams moving until the leader ends or a limit is reached.
 async fn watch(
     exit: &Exit,
-    mut streams: Pin<&mut impl FusedFuture<Output = Result<(), Overflow>>>,
-    deadline: Instant,
+    mut streams: Pin<&mut impl Streams>,
+    patience: Duration,
     cancel: &CancellationToken,
 ) -> Watched {
+    let mut patience = pin!(sleep(patience));
     loop {
         tokio::select! {
             // The streams come last: they may always have something to do, and must not starve the limits.
             biased;
             () = cancel.cancelled() => return Watched::Over("cancelled"),
             () = exit.wait() => return Watched::Ended,
-            () = sleep_until(deadline) => return Watched::Over("time"),
+            () = patience.as_mut() => return Watched::Over("time"),
             done = streams.as_mut(), if !streams.is_terminated() => if done.is_err() {
                 return Watched::Over("output");
             },
@@ -174,10 +180,7 @@ async fn watch(
 
 /// Reads what is still in the streams after the leader ended, then kills what is left of the group. Children that were
 /// left behind get a short time to finish writing.
-async fn drain(
-    group: &Group,
-    mut streams: Pin<&mut impl FusedFuture<Output = Result<(), Overflow>>>,
-) -> Result<(), Overflow> {
+async fn drain(group: &Group, mut streams: Pin<&mut impl Streams>) -> Result<(), Overflow> {
     let mut result = Ok(());
     for signal in [None, Some(Signal::KILL)] {
         if let Some(signal) = signal {
@@ -191,11 +194,7 @@ async fn drain(
 }
 
 /// Asks the group to end, then makes it.
-async fn stop(
-    group: &mut Group,
-    exit: &Exit,
-    mut streams: Pin<&mut impl FusedFuture<Output = Result<(), Overflow>>>,
-) -> Stopped {
+async fn stop(group: &mut Group, exit: &Exit, mut streams: Pin<&mut impl Streams>) -> Stopped {
     for (signal, patience) in [(Signal::TERM, GRACE), (Signal::KILL, VANISH)] {
         group.signal(signal);
         until_ended(exit, streams.as_mut(), patience).await;
@@ -209,11 +208,7 @@ async fn stop(
 }
 
 /// Keeps the streams moving until the leader ended, for at most `patience`.
-async fn until_ended(
-    exit: &Exit,
-    mut streams: Pin<&mut impl FusedFuture<Output = Result<(), Overflow>>>,
-    patience: Duration,
-) {
+async fn until_ended(exit: &Exit, mut streams: Pin<&mut impl Streams>, patience: Duration) {
     let mut patience = pin!(sleep(patience));
     loop {
         tokio::select! {

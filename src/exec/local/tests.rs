@@ -11,6 +11,8 @@ use super::*;
 use crate::{exec::launch::hex, model::Template};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Short, yet long enough for a shell to begin on a busy machine.
+const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(60);
 
 /// A template made for one test.
@@ -112,9 +114,9 @@ async fn a_script_cut_short_does_nothing() {
 #[tokio::test]
 async fn a_command_and_its_children_end_at_the_limit() {
     let body = "echo $$\nsleep 999 &\necho $!\n(sleep 999 & echo $!; sleep 999) &\necho $!\nsleep 999";
-    let output = run_with(settings(), &script(body, &[]), SECOND).await;
+    let output = run_with(settings(), &script(body, &[]), SHORT).await;
     assert_eq!(output.outcome, stopped("time"));
-    assert!(output.duration >= SECOND && output.duration < 10 * SECOND, "{:?}", output.duration);
+    assert!(output.duration >= SHORT && output.duration < 10 * SECOND, "{:?}", output.duration);
     let pids = pids(&output.stdout.text());
     assert_eq!(pids.len(), 4);
     assert!(!pids.into_iter().any(alive));
@@ -123,7 +125,7 @@ async fn a_command_and_its_children_end_at_the_limit() {
 #[tokio::test]
 async fn a_command_that_ignores_the_request_to_end_is_killed() {
     let body = "trap '' TERM\necho $$\nsleep 999 &\necho $!\nwhile :; do sleep 999; done";
-    let output = run_with(settings(), &script(body, &[]), SECOND).await;
+    let output = run_with(settings(), &script(body, &[]), SHORT).await;
     assert_eq!(output.outcome, stopped("time"));
     assert!(output.duration < 10 * SECOND, "{:?}", output.duration);
     assert!(!pids(&output.stdout.text()).into_iter().any(alive));
@@ -132,7 +134,7 @@ async fn a_command_that_ignores_the_request_to_end_is_killed() {
 #[tokio::test]
 async fn a_command_that_ends_politely_at_the_limit_was_still_stopped() {
     let body = "trap 'echo bye; exit 0' TERM\nsleep 999 &\nwait";
-    let output = run_with(settings(), &script(body, &[]), SECOND).await;
+    let output = run_with(settings(), &script(body, &[]), SHORT).await;
     assert_eq!(output.outcome, stopped("time"));
     assert_eq!(output.stdout.text(), "bye\n");
 }
@@ -147,6 +149,12 @@ async fn every_exit_status_is_the_scripts_own() {
     let missing = run("no-such-program-anywhere", &[]).await;
     assert_eq!(missing.outcome, StepOutcome::Exited(127));
     assert!(missing.stderr.text().contains("not found"), "{}", missing.stderr.text());
+}
+
+#[tokio::test]
+async fn an_absurdly_long_limit_is_only_long() {
+    let limit = Duration::from_secs(u64::MAX);
+    assert_eq!(run_with(settings(), &script("exit 3", &[]), limit).await.outcome, StepOutcome::Exited(3));
 }
 
 #[tokio::test]
@@ -226,13 +234,18 @@ async fn a_child_left_behind_neither_hangs_us_nor_lives_on() {
 
 #[tokio::test]
 async fn what_a_child_left_behind_still_writes_at_once_is_read() {
-    let output = run("(sleep 0.1; echo late) &\necho early", &[]).await;
+    let output = run("(while kill -0 $$; do :; done; echo late) 2>/dev/null &\necho early", &[]).await;
     assert_eq!(output.stdout.text(), "early\nlate\n");
 }
 
 #[tokio::test]
 async fn a_process_that_left_the_group_does_not_hang_us() {
-    let output = run("setsid sleep 999 &\necho $!\nsleep 0.2", &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("left");
+    let body = r#"setsid sh -c ': > "$1"; exec sleep 999' sh "$1" &
+echo $!
+until [ -e "$1" ]; do sleep 0.02; done"#;
+    let output = run(body, &[file.to_str().unwrap()]).await;
     let escaped = pids(&output.stdout.text())[0];
     let lives = alive(escaped);
     kill_process(Pid::from_raw(escaped).unwrap(), Signal::KILL).unwrap();
