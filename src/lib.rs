@@ -11,6 +11,7 @@
 
 pub mod approval;
 pub mod auth;
+pub mod exec;
 pub mod fleet;
 pub mod guard;
 pub mod model;
