@@ -135,3 +135,25 @@ fn every_listed_text_is_guarded_once() {
         assert!(twice.redactions.is_empty(), "{}", once.text);
     }
 }
+
+#[test]
+fn hostile_texts_cost_linear_time() {
+    // Each would take minutes, were any detector quadratic in it.
+    for piece in [
+        "password=\"",
+        "password='\\\"",
+        "token",
+        "secret.",
+        "://a:",
+        "Bearer ",
+        "eyJaaaaaaaaaaaa.",
+        "[",
+        "cookie:a=",
+        "‹secret:",
+    ] {
+        let text = piece.repeat(400_000 / piece.len());
+        let limits = GuardLimits { max_string_bytes: 8 << 20, max_total_bytes: 32 << 20, ..GuardLimits::default() };
+        let cleaned = Guard::new(limits).text(&text);
+        assert!(cleaned.text.len() <= 8 << 20);
+    }
+}

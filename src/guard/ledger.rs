@@ -49,6 +49,7 @@ impl Ledger {
 /// The length of the placeholder `text` begins with.
 pub(super) fn placeholder_len(text: &str) -> Option<usize> {
     let rest = text.strip_prefix(OPEN)?;
+    let rest = rest.get(..rest.floor_char_boundary(LONGEST))?;
     let (kind, rest) = rest.split_once('#')?;
     let (number, _) = rest.split_once(CLOSE)?;
     let named = kind.len() < LONGEST && kind.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-'));

@@ -28,8 +28,8 @@ pub(super) fn kind(name: &str) -> Option<&'static str> {
     }
     for (suffix, kind) in SUFFIXES {
         if last.ends_with(suffix) || (compound.ends_with(suffix) && suffix.ends_with("key") && last == "key") {
-            return (!SPEAKING.contains(&compound.as_str()) && !(last == *suffix && ABOUT.contains(&before)))
-                .then_some(*kind);
+            let speaks = SPEAKING.contains(&compound.as_str()) || last == *suffix && ABOUT.contains(&before);
+            return (!speaks).then_some(*kind);
         }
     }
     match last {

@@ -17,6 +17,9 @@ pub(super) const STEM: &str = r"(?i-u:passw(?:or)?[dt]s?|passphrase|passcode|pwd
 /// Longer names tell nothing.
 const LONGEST_NAME: usize = 96;
 
+/// How far behind its opening bracket a list of secrets may end.
+const LONGEST_LIST: usize = 4096;
+
 /// First words of prose after a name: `token: expired`, `password is …`.
 const PROSE: &[&str] = &[
     "a",
@@ -122,7 +125,7 @@ pub(super) fn find(text: &str, stem: &Regex, spans: &mut Vec<Span>) {
         let Some(range) = value(text, end, identifier, before.ends_with('<')) else { continue };
         from = range.end.max(end);
         let Some(value) = text.get(range.clone()) else { continue };
-        if !name::placeholder(value) && !(name::ambiguous(identifier) && unlikely(value)) {
+        if !(name::placeholder(value) || name::ambiguous(identifier) && unlikely(value)) {
             spans.push(Span { range, kind });
         }
     }
@@ -181,7 +184,7 @@ fn value(text: &str, at: usize, identifier: &str, in_tag: bool) -> Option<Range<
         if is_mark(list) {
             return None;
         }
-        let line = body.lines().next()?;
+        let line = body.get(..body.floor_char_boundary(LONGEST_LIST))?.lines().next()?;
         if let Some(end) = line.rfind(']')
             && line.contains(['"', '\''])
         {
@@ -203,15 +206,17 @@ fn value(text: &str, at: usize, identifier: &str, in_tag: bool) -> Option<Range<
 /// How long the text before the closing quote is; to the end of the line where it is missing. A quote escaped more
 /// deeply than the opening one belongs to the value.
 fn closing(body: &str, quote: char, slashes: usize) -> usize {
-    let line = body.get(..body.find('\n').unwrap_or(body.len())).unwrap_or(body);
     let mut run = 0;
-    for (index, character) in line.char_indices() {
+    for (index, character) in body.char_indices() {
+        if character == '\n' {
+            return index;
+        }
         if character == quote && (if slashes == 0 { run % 2 == 0 } else { run <= slashes }) {
             return if slashes == 0 { index } else { index - run };
         }
         run = if character == '\\' { run + 1 } else { 0 };
     }
-    line.len()
+    body.len()
 }
 
 /// How long an unquoted value is: to a blank, a quote, a shown control character, or to a separator that the next
@@ -228,17 +233,24 @@ fn unquoted(body: &str, to_end_of_line: bool) -> usize {
     if let Some(len) = placeholder_len(body) {
         return len;
     }
-    let word = body.get(..body.find(stops).unwrap_or(body.len())).unwrap_or(body);
-    let next = word.match_indices(['&', ',', ';']).find(|(at, _)| {
-        let rest = word.get(at + 1..).unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_punctuation());
-        let name = rest.bytes().take(LONGEST_NAME).take_while(|byte| identifier(*byte)).count();
-        rest.is_empty() || (name > 0 && rest.get(name..).is_some_and(|rest| rest.starts_with(['=', ':'])))
-    });
-    let word = next.map_or(word, |(at, _)| word.get(..at).unwrap_or(word));
+    let ends = |(at, character): &(usize, char)| {
+        stops(*character)
+            || (matches!(*character, '&' | ',' | ';') && name_follows(body.get(at + 1..).unwrap_or_default()))
+    };
+    let end = body.char_indices().find(ends).map_or(body.len(), |(at, _)| at);
+    let word = body.get(..end).unwrap_or(body);
     let trimmed = word.trim_end_matches([')', ']', '}', ',', ';', '.', '\\']);
     if word.starts_with("${") || word.starts_with(['[', '(', '{']) || trimmed.is_empty() {
         word.len()
     } else {
         trimmed.len()
     }
+}
+
+/// Whether the text behind a separator is at its end or begins with a name and its value.
+fn name_follows(rest: &str) -> bool {
+    let signs = rest.bytes().take(4).take_while(u8::is_ascii_punctuation).count();
+    let rest = rest.get(signs..).unwrap_or_default();
+    let name = rest.bytes().take(LONGEST_NAME).take_while(|byte| identifier(*byte)).count();
+    rest.is_empty() || (name > 0 && rest.get(name..).is_some_and(|rest| rest.starts_with(['=', ':'])))
 }

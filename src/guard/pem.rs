@@ -129,6 +129,11 @@ mod tests {
         (format!("-----BEGIN {what}-----"), format!("-----END {what}-----"))
     }
 
+    fn only(text: &str) -> Range<usize> {
+        let [range] = find(text).try_into().expect("one block");
+        range
+    }
+
     #[test]
     fn whole_blocks_are_found_with_real_and_literal_line_feeds() {
         for what in ["PRIVATE KEY", "RSA PRIVATE KEY", "OPENSSH PRIVATE KEY", "PGP PRIVATE KEY BLOCK"] {
@@ -136,7 +141,7 @@ mod tests {
             for feed in ["\n", "\\n", "\n    ", " "] {
                 let block = format!("{begin}{feed}{BODY}{feed}{BODY}{feed}{end}");
                 let text = format!("key: {block} after");
-                assert_eq!(find(&text), [5..5 + block.len()], "{text}");
+                assert_eq!(only(&text), 5..5 + block.len(), "{text}");
             }
         }
     }
@@ -145,11 +150,11 @@ mod tests {
     fn torn_blocks_are_found() {
         let (begin, end) = armour("EC PRIVATE KEY");
         let open = format!("x {begin}\n{BODY}\n{BODY}");
-        assert_eq!(find(&open), [2..open.len()]);
+        assert_eq!(only(&open), 2..open.len());
         let closed = format!("prose before\n{BODY}\n{BODY}\n{end} z");
-        assert_eq!(find(&closed), [13..closed.len() - 2]);
+        assert_eq!(only(&closed), 13..closed.len() - 2);
         let literal = format!("prose {BODY}\\n{BODY}\\n{end}");
-        assert_eq!(find(&literal), [6..literal.len()]);
+        assert_eq!(only(&literal), 6..literal.len());
     }
 
     #[test]

@@ -122,10 +122,11 @@ impl Walk {
         // `["--password", "x"]`: the flag names the kind of the item behind it.
         let mut flag = None;
         let (mut kept, dropped) = self.items(items, |walk, item| {
-            let own_flag = item.as_str().filter(|item| item.starts_with('-'));
-            let kind = flag.take().filter(|_| own_flag.is_none());
-            flag = own_flag.and_then(name::kind);
-            walk.under(kind, item)
+            let kind = flag.take().filter(|_| !item.as_str().is_some_and(|item| item.starts_with('-')));
+            let item = walk.under(kind, item);
+            // Read as it leaves, so that a hidden character does not hide a flag.
+            flag = item.as_str().filter(|item| item.starts_with('-')).and_then(name::kind);
+            item
         });
         if dropped > 0 && self.marks {
             let mark = cut_mark(format_args!("{dropped} items"));
