@@ -11,4 +11,5 @@
 
 pub mod fleet;
 pub mod model;
+pub mod tailnet;
 pub mod tools;
