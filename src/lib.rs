@@ -9,6 +9,7 @@
 //!
 //! `docs/architecture.md` walks through it and lists the invariants.
 
+pub mod config;
 pub mod fleet;
 pub mod model;
 pub mod tailnet;

@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{Connection, Node, Peer, Unidentified, proc_net};
+use crate::config::is_loopback;
 
 /// The most lookups at once. One reads the kernel's whole table of connections, so a flood of connections must not
 /// take every core and every blocking thread.
@@ -105,11 +106,6 @@ impl Loopback {
         let (before, from) = self.listeners.split_at(first);
         select_all(from.iter().chain(before).map(|listener| listener.accept().boxed())).await.0
     }
-}
-
-/// Exactly 127.0.0.1 or ::1. The rest of 127/8 and mapped addresses are refused: nothing that merely looks local.
-fn is_loopback(ip: IpAddr) -> bool {
-    ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 impl Node for Loopback {
@@ -227,7 +223,7 @@ fn is_one_of(error: &io::Error, errors: &[Errno]) -> bool {
 mod tests {
     use std::{
         collections::VecDeque,
-        net::{Shutdown, TcpStream as Client},
+        net::{Ipv4Addr, Shutdown, TcpStream as Client},
         process::{Child, Stdio},
         sync::Mutex,
     };
