@@ -9,13 +9,20 @@
 //!
 //! `docs/architecture.md` walks through it and lists the invariants.
 
+<<<<<<< HEAD
 pub mod approval;
 pub mod auth;
 pub mod exec;
+=======
+pub mod config;
+>>>>>>> h-config
 pub mod fleet;
 pub mod guard;
 pub mod model;
+<<<<<<< HEAD
 pub mod policy;
 pub mod store;
+=======
+>>>>>>> h-config
 pub mod tailnet;
 pub mod tools;
