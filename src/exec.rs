@@ -65,6 +65,18 @@ pub enum ExecError {
     Cancelled,
 }
 
+impl ExecError {
+    /// For programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Expired => "permit_expired",
+            Self::NoExecutor => "no_executor",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// One way of reaching targets. Implemented only by the private modules of `exec`.
 trait Executor: Send + Sync {
     /// Whether this backend runs `step` on `target`.

@@ -9,20 +9,21 @@
 //!
 //! `docs/architecture.md` walks through it and lists the invariants.
 
-<<<<<<< HEAD
+pub mod app;
 pub mod approval;
+pub mod audit;
 pub mod auth;
-pub mod exec;
-=======
+pub mod cli;
 pub mod config;
->>>>>>> h-config
+pub mod exec;
 pub mod fleet;
 pub mod guard;
+pub mod http;
+pub mod limits;
+pub mod mcp;
 pub mod model;
-<<<<<<< HEAD
+pub mod pipeline;
 pub mod policy;
 pub mod store;
-=======
->>>>>>> h-config
 pub mod tailnet;
 pub mod tools;

@@ -17,7 +17,7 @@ pub use permit::{Permit, PermitExpired};
 
 use crate::{
     auth::Caller,
-    model::{EngagementId, Operation, Risk, Scope},
+    model::{EngagementId, Operation, Risk, Scope, Target},
 };
 
 /// The rules in force.
@@ -36,6 +36,11 @@ impl Policy {
     /// shows.
     pub fn could_allow(&self, caller: &Caller, tool: &str, scopes: &[Scope]) -> bool {
         self.about_tool(caller, tool, scopes).iter().all(|check| check.verdict == Verdict::Pass)
+    }
+
+    /// Whether `target` offers all of `scopes` to anyone.
+    pub fn offers(&self, target: &Target, scopes: &[Scope]) -> bool {
+        capabilities_needed(scopes).all(|scope| target.capabilities.allows(scope))
     }
 
     /// Judges `operation` for `caller`. Pure: the same two and the same rules give the same verdict. The permit in an
@@ -91,12 +96,17 @@ fn about_target(caller: &Caller, operation: &Operation, trace: &mut Vec<Check>) 
     trace.push(Check::new("token_targets", listed, "token_target_denied", || {
         format!("the token is limited to other targets than {}", target.id)
     }));
-    // `fleet:read` looks at the registry and at reachability, which needs no capability of the target's own.
-    for &scope in operation.scopes.iter().filter(|scope| **scope != Scope::FleetRead) {
+    for scope in capabilities_needed(operation.scopes) {
         trace.push(Check::new("target_capability", target.capabilities.allows(scope), "target_capability", || {
             format!("target {} does not offer {scope}; it offers {}", target.id, shown(&target.capabilities))
         }));
     }
+}
+
+/// The capabilities a target must have for these scopes. `fleet:read` and `security:read` are rights over the gateway's
+/// own view and need none of the target's.
+fn capabilities_needed(scopes: &[Scope]) -> impl Iterator<Item = Scope> {
+    scopes.iter().copied().filter(|scope| !matches!(scope, Scope::FleetRead | Scope::SecurityRead))
 }
 
 /// Critical operations need a person's yes. No argument changes that.

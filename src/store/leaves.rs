@@ -35,6 +35,8 @@ pub struct StoredLeaf {
     pub leaf: String,
     /// SHA-256(0x00 ‖ leaf).
     pub leaf_hash: Vec<u8>,
+    /// Whether it is an intent.
+    pub opens: bool,
     /// Whether it is an intent whose outcome is not in the log.
     pub open: bool,
 }
@@ -45,6 +47,7 @@ impl StoredLeaf {
             seq: row.try_get("seq")?,
             leaf: row.try_get("leaf")?,
             leaf_hash: row.try_get("leaf_hash")?,
+            opens: row.try_get("opens")?,
             open: row.try_get("open")?,
         })
     }
@@ -109,7 +112,7 @@ pub struct LeafReader {
     store: Store,
 }
 
-const COLUMNS: &str = "l.seq, l.leaf, l.leaf_hash,
+const COLUMNS: &str = "l.seq, l.leaf, l.leaf_hash, l.opens,
     (l.opens = 1 AND NOT EXISTS (SELECT 1 FROM audit_leaf o WHERE o.closes = l.seq)) AS open";
 
 #[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
