@@ -2,8 +2,11 @@
 //! operation (`plan`) and raw output into content (`render`). No I/O, no async. Everything that names tools (the MCP
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
+mod file_list;
+mod file_read;
 mod fleet_list;
 mod kit;
+mod paths;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError};
 use serde_json::{Map, Value};
@@ -11,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
-pub const ALL: &[&dyn Tool] = &[&fleet_list::FleetList];
+pub const ALL: &[&dyn Tool] = &[&fleet_list::FleetList, &file_list::FileList, &file_read::FileRead];
 
 /// One tool.
 pub trait Tool: Sync {
