@@ -79,7 +79,7 @@ pub(super) fn plain_path(field: &str, path: &str) -> Result<(), ToolError> {
     if path.contains('\\') {
         return invalid("must not contain a backslash");
     }
-    if path.contains(LOOKALIKES) || path.contains(|c| ('\u{2488}'..='\u{249b}').contains(&c)) {
+    if path.contains(LOOKALIKES) || path.contains(|c: char| ('\u{2488}'..='\u{249b}').contains(&c)) {
         return invalid("must not contain characters that look like / . \\ % or ~");
     }
     if percent_encoded(path) {

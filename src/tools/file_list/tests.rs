@@ -34,7 +34,7 @@ fn links_out_of_the_root_are_refused_and_do_not_tell_what_is_there() {
     let rig = Rig::new();
     let links = ["../outside", "../absent", "../outside/secret", "/etc", "..", "/proc/self/root", "loop5"];
     for (number, text) in links.iter().enumerate() {
-        symlink(if *text == "loop5" { "link6" } else { text }, rig.inside(&format!("link{number}"))).unwrap();
+        symlink(if *text == "loop5" { "link6" } else { *text }, rig.inside(&format!("link{number}"))).unwrap();
     }
     let alone = (0..links.len()).map(|number| format!("link{number}"));
     let below = ["link0/folder", "link0/absent", "link0/secret", "link3/passwd", "link3/absent", "link4/outside"];
@@ -186,7 +186,7 @@ fn any_name_survives_and_pages_join_without_gap_or_repetition() {
     }
     for checksum in [false, true] {
         let mut seen = Vec::new();
-        let mut cursor = None;
+        let mut cursor: Option<String> = None;
         loop {
             let mut arguments = json!({ "depth": 2, "limit": 3, "checksum": checksum });
             if let Some(cursor) = &cursor {

@@ -212,12 +212,12 @@ fn content_that_is_no_text_comes_as_base64_and_characters_are_not_cut() {
     let rig = Rig::new();
     for (bytes, max, encoding, content) in [
         (&b"a\0b"[..], 9, "base64", "YQBi"),
-        (b"a\xffb", 9, "base64", "Yf9i"),
-        (b"a\xc3", 9, "base64", "YcM="),
+        (&b"a\xffb"[..], 9, "base64", "Yf9i"),
+        (&b"a\xc3"[..], 9, "base64", "YcM="),
         ("aé".as_bytes(), 9, "utf-8", "aé"),
         ("aéb".as_bytes(), 2, "utf-8", "a"),
         ("é".as_bytes(), 1, "base64", "ww=="),
-        (b"\nmarker !file hard_link\n\nmarker end\n", 99, "utf-8", "\nmarker !file hard_link\n\nmarker end\n"),
+        (&b"\nmarker !file hard_link\n\nmarker end\n"[..], 99, "utf-8", "\nmarker !file hard_link\n\nmarker end\n"),
     ] {
         fs::write(rig.inside("file"), bytes).unwrap();
         let (data, _) = part(&rig, json!({ "max_bytes": max }));

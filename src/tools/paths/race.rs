@@ -78,7 +78,7 @@ fn while_exchanged<T: Send>(rig: &Rig, work: impl FnOnce() -> T + Send) -> T {
 
 fn rounds(way: &str, rounds: u32) {
     let rig = prepared(way == "directory");
-    let script = Script::new(&ROUNDS, [way, &rounds.to_string(), rig.roots[0].to_str().unwrap()]);
+    let script = Script::new(&ROUNDS, [way, rounds.to_string().as_str(), rig.roots[0].to_str().unwrap()]);
     let line = script.command_line("marker", Duration::from_secs(120)).unwrap();
     let output = while_exchanged(&rig, || rig.run(ROUNDS.id, &line, &script.input()));
     let sections = output.sections();

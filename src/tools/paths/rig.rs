@@ -112,7 +112,7 @@ impl Rig {
             None => Command::new("sh"),
             Some(user) => {
                 let mut command = Command::new("setpriv");
-                command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "sh"]);
+                command.args([&format!("--reuid={user}"), &format!("--regid={user}")]).args(["--clear-groups", "sh"]);
                 command
             }
         };

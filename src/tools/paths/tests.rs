@@ -147,9 +147,7 @@ fn every_traversal_is_refused_before_anything_runs_and_named() {
 #[test]
 fn what_the_arguments_allow_and_the_target_does_not_have_tells_nothing() {
     let rig = Rig::new();
-    for name in
-        ["..;", "..data", "%", "100%", "a%zz", "$(cat ..)", "'; cat /etc/passwd; '", "*", "[a-z]", "-", "--help"]
-    {
+    for name in ["..;", "..data", "%", "100%", "a%zz", "$(cat ..)", "'; cat x; '", "*", "[a-z]", "-", "--help"] {
         for tool in [&FileRead as &dyn Tool, &FileList] {
             let error = rig.call(tool, json!({ "path": rig.arg(name) })).expect_err(name);
             assert_eq!(error.code, "not_found", "{name}");
@@ -198,7 +196,8 @@ proptest! {
             let names: Vec<&str> = path[1..].split('/').collect();
             prop_assert!(path == "/" || names.iter().all(|name| !["", ".", ".."].contains(name)));
             prop_assert_eq!(std::path::Path::new(&path).components().count(), 1 + names.iter().filter(|n| !n.is_empty()).count());
-            prop_assert!(!path.contains(['\\', '\u{2024}', '\u{ff0f}']) && !path.contains("%2e"));
+            let bent = path.contains(['\\', '\u{2024}', '\u{ff0f}']) || path.contains("%2e");
+            prop_assert!(!bent);
         }
     }
 }
