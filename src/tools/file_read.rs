@@ -34,13 +34,12 @@ struct Args {
     path: String,
     #[serde(default)]
     mode: Mode,
-    /// First byte, for range
+    /// For range
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
-    /// How many, for head, tail, lines
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lines: Option<u32>,
-    /// From 1, for lines
+    /// From 1
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start_line: Option<u32>,
     /// 1 to 262144
@@ -142,7 +141,7 @@ ended=$({ { dd bs=65536 skip="$start" count="$count" iflag=skip_bytes,count_byte
 const SPEC: Spec = Spec {
     name: "file_read",
     title: "Read a file",
-    help: "Reads part of one file inside the target's file roots: its head, tail, a byte range or lines. Continue at next_offset with mode range.",
+    help: "Reads part of a file: head, tail, byte range or lines. Continue at next_offset with mode range.",
     scopes: &[Scope::FileRead],
     risk: Risk::High,
     effect: Effect::Read,

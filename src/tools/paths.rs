@@ -236,7 +236,7 @@ macro_rules! walk {
             r#"
 exec 2>/dev/null
 stop() { why=$1; return 1; }
-enter() { cd -P -- "$1" && [ "$(find "/proc/self/cwd" -prune -printf %l/)" = "${at%/}/" ] || stop denied; }
+enter() { cd -P -- "$1" && [ "$(find "/proc/self/cwd" -prune -printf %l/)" = "$at/" ] || stop denied; }
 walk() {
     rest=$1 links=0; shift
     while :; do
