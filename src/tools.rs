@@ -3,9 +3,12 @@
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
 mod audit_query;
+mod file_list;
+mod file_read;
 mod fleet_list;
 mod gateway_inspect;
 mod kit;
+mod paths;
 mod policy_explain;
 mod token_inspect;
 
@@ -16,6 +19,8 @@ use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
+    &file_list::FileList,
+    &file_read::FileRead,
     &fleet_list::FleetList,
     &policy_explain::PolicyExplain,
     &audit_query::AuditQuery,
