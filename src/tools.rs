@@ -3,7 +3,14 @@
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
 mod fleet_list;
+mod journal_query;
 mod kit;
+mod network_inspect;
+#[cfg(test)]
+mod rig;
+mod service_control;
+mod service_list;
+mod systemd;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError};
 use serde_json::{Map, Value};
@@ -11,7 +18,13 @@ use serde_json::{Map, Value};
 use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
-pub const ALL: &[&dyn Tool] = &[&fleet_list::FleetList];
+pub const ALL: &[&dyn Tool] = &[
+    &service_list::ServiceList,
+    &service_control::ServiceControl,
+    &journal_query::JournalQuery,
+    &network_inspect::NetworkInspect,
+    &fleet_list::FleetList,
+];
 
 /// One tool.
 pub trait Tool: Sync {
