@@ -32,33 +32,38 @@ enum Mode {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Args {
-    /// Target id
     target: String,
     #[serde(default = "mode")]
     mode: Mode,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     unit: Option<String>,
-    /// This or worse: emerg, alert, crit, err, warning, notice, info, debug or 0-7
+    /// This or worse: emerg, alert, crit, err, warning, notice, info, debug, 0-7
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     priority: Option<Priority>,
-    /// RFC 3339, or how long ago: 90s, 2h, 1d12h
+    /// RFC 3339 or how long ago: 90s, 2h
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     since: Option<String>,
-    /// Like since
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     until: Option<String>,
-    /// Fixed text in the message, any case
+    /// Fixed text, any case
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     grep: Option<String>,
-    /// 0 this boot, -1 the one before, or a boot id
+    /// 0, -1 (one before) or boot id
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     boot: Option<String>,
     #[serde(default)]
     kernel: bool,
-    /// 1 to 1000 entries or groups
     #[serde(default = "limit")]
+    #[schemars(range(min = 1, max = 1000))]
     limit: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     cursor: Option<String>,
 }
 
@@ -71,7 +76,7 @@ fn limit() -> u32 {
 }
 
 /// A priority as it may be written.
-#[derive(Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(untagged)]
 enum Priority {
     Number(u8),
@@ -124,8 +129,11 @@ const SPEC: Spec = Spec {
 
 /// The arguments are `journalctl`'s own, made by `plan`. What it says besides goes to standard error, where `render`
 /// reads it.
-const TEMPLATE: Template =
-    Template { id: "journal_query.v1", stdin: false, body: include_str!("journal_query/query.sh") };
+const TEMPLATE: Template = Template {
+    id: "journal_query.v1",
+    stdin: false,
+    body: concat!(include_str!("journal_query/access.sh"), include_str!("journal_query/query.sh")),
+};
 
 impl Tool for JournalQuery {
     fn spec(&self) -> &'static Spec {
@@ -207,17 +215,9 @@ impl Tool for JournalQuery {
             let message = remarks.lines().next().unwrap_or_default().to_owned();
             return Err(ToolError::new("not_found", message).hint("leave out boot for all boots the journal has"));
         }
-        let denied = gone("permission_denied");
-        let hinted = remarks.contains("not seeing messages") || remarks.contains("insufficient permissions");
-        if hinted && !content.partial.contains(&denied) {
-            content.partial.push(denied.clone());
-        }
-        if content.partial.contains(&denied) {
-            content
-                .warnings
-                .push("the login user sees its own messages at most: add it to group systemd-journal".into());
-        } else if remarks.contains("No journal files were found") {
-            content.partial.push(gone("no_journal"));
+        if content.partial.contains(&gone("permission_denied")) {
+            let advice = "the login user sees its own messages at most: add it to group systemd-journal";
+            content.warnings.push(advice.into());
         } else if content.partial.is_empty() {
             let status = section(&sections, "status").map(|section| section.text().trim().to_owned());
             // With --grep, 1 is also the status of nothing found.

@@ -56,16 +56,17 @@ impl Part {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Args {
-    /// Target id
     target: String,
     /// Default: all but firewall, which needs security:read too
     #[serde(default = "sections")]
     sections: Vec<Part>,
     /// Only sockets with this port at either end
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u16", range(min = 1))]
     port: Option<u16>,
     /// Only sockets of processes with this in their name
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     process: Option<String>,
 }
 

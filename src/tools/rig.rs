@@ -102,7 +102,12 @@ pub(super) fn pretend(operation: Operation, sections: &[(&str, &[u8])], stderr: 
             stdout.push(b'\n');
         }
     }
-    let output = printed("pretend", 0, stdout, stderr.as_bytes().to_vec());
+    recorded(operation, &stdout, stderr)
+}
+
+/// What `operation`'s script gave on a real host: standard output as recorded, with the marker of this rig.
+pub(super) fn recorded(operation: Operation, stdout: &[u8], stderr: &str) -> RawOutput {
+    let output = printed("recorded", 0, stdout.to_vec(), stderr.as_bytes().to_vec());
     RawOutput { operation, outputs: vec![StepOutput::Script(Box::new(output))] }
 }
 

@@ -42,18 +42,19 @@ impl Action {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Args {
-    /// Target id
     target: String,
-    /// A service, socket or timer, e.g. nginx.service
+    /// Service, socket or timer
     unit: String,
     action: Action,
-    /// How long to wait for the outcome, 1 to 120
+    /// Seconds to wait for the outcome
     #[serde(default = "wait_s")]
+    #[schemars(range(min = 1, max = 120))]
     wait_s: u32,
-    /// Only show what would be affected; default true for protected units
-    #[serde(default)]
+    /// Only show what would happen; default true for protected units
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
     dry_run: Option<bool>,
-    /// Why, 3 to 500 characters, for the record
+    /// Why, for the record
     reason: String,
 }
 
@@ -83,7 +84,7 @@ struct Data {
 const SPEC: Spec = Spec {
     name: "service_control",
     title: "Start, stop, restart or reload a service",
-    help: "Acts on one systemd unit, waits for the outcome, returns state before and after and its last log lines. A unit that fails to start is an answer, not an error: see data.result. Protected units (ssh, network, systemd, docker) need approval.",
+    help: "Acts on one systemd unit, waits, returns its state before and after and its last log lines. A unit that fails is an answer (data.result), not an error. Protected units (ssh, network, systemd, docker) need approval.",
     scopes: &[Scope::SystemControl],
     risk: Risk::High,
     effect: Effect::Destructive,
@@ -96,8 +97,11 @@ const SPEC: Spec = Spec {
 
 /// `$1` unit, `$2` action, `$3` seconds to wait, `$4` protected|ordinary, `$5` run|dry, `$6` sudo|direct, then the
 /// patterns of protected units.
-const TEMPLATE: Template =
-    Template { id: "service_control.v1", stdin: false, body: include_str!("service_control/control.sh") };
+const TEMPLATE: Template = Template {
+    id: "service_control.v1",
+    stdin: false,
+    body: concat!(include_str!("journal_query/access.sh"), include_str!("service_control/control.sh")),
+};
 
 /// What the script needs beside the waiting, in seconds.
 const MARGIN_S: u64 = 10;
@@ -189,7 +193,7 @@ impl Tool for ServiceControl {
         let errors = section(&sections, "errors").map(|section| section.text().into_owned()).unwrap_or_default();
         // `systemctl` says "Job for …" where the job ran and failed; any other failure means that it was refused.
         if let Some(status) = status.filter(|status| *status != 0)
-            && !errors.contains("Job for ")
+            && !errors.lines().any(|line| line.starts_with("Job for "))
         {
             let user = section(&sections, "user").map(|section| section.text().trim().to_owned()).unwrap_or_default();
             return Err(refusal(&args, &user, status, &errors));
@@ -248,8 +252,8 @@ fn warnings(args: &Args, answer: &Data, after: &UnitState, errors: &str) -> Vec<
     } else if after.active == "failed" {
         let result = after.result.as_deref().unwrap_or("unknown");
         warnings.push(format!("the unit is failed, result {result}: see data.log"));
-    } else if errors.contains("Job for ") {
-        warnings.push(errors.lines().next().unwrap_or_default().to_owned());
+    } else if let Some(line) = errors.lines().find(|line| line.starts_with("Job for ")) {
+        warnings.push(line.to_owned());
     }
     if args.action == Action::Stop && !answer.triggered_by.is_empty() {
         warnings.push(format!("{} can start it again", answer.triggered_by.join(", ")));

@@ -51,15 +51,18 @@ struct Args {
     kind: UnitKind,
     /// failed, active, inactive, running, enabled, disabled, masked, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     state: Option<String>,
     /// Part of the unit's name, or a pattern with * and ?
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     matching: Option<String>,
-    /// 1 to 500
     #[serde(default = "limit")]
+    #[schemars(range(min = 1, max = 500))]
     limit: u32,
     /// next_cursor of the page before
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     cursor: Option<String>,
 }
 

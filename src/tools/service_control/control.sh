@@ -91,13 +91,7 @@ section status
 cat -- "$dir/rc" 2>/dev/null
 section errors
 head -c 4096 -- "$dir/err"
-command -v journalctl >/dev/null || { missing log missing_tool; return 0; }
-# journalctl is silent about what it may not read where the user has a journal of its own.
-for f in /var/log/journal/*/system.journal /run/log/journal/*/system.journal; do
-	if [ -e "$f" ] && ! [ -r "$f" ]; then missing log permission_denied; return 0; fi
-done
-log=$(journalctl --no-pager -o json -r -n 10 --output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,SYSLOG_IDENTIFIER,_PID "--unit=$unit" 2>"$dir/err")
-if grep -q 'not seeing messages\|insufficient permissions' "$dir/err"; then missing log permission_denied; return 0; fi
-if grep -q 'No journal files' "$dir/err"; then missing log no_journal; return 0; fi
+reason=$(journal_access)
+if [ -n "$reason" ]; then missing log "$reason"; return 0; fi
 section log
-printf '%s\n' "$log"
+journalctl --no-pager -o json --reverse --lines=10 --output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,SYSLOG_IDENTIFIER,_PID "--unit=$unit"

@@ -21,6 +21,62 @@ fn shown(arguments: Value, sections: &[(&str, &[u8])]) -> Result<Content, ToolEr
     Ok(content)
 }
 
+/// What a real host (Debian 12, systemd 252) printed for this call.
+fn replayed(unit: &str, action: &str, recording: &str) -> Result<Content, ToolError> {
+    let operation = rig::plan(&ServiceControl, wish(unit, action)).unwrap();
+    let content = ServiceControl.render(&rig::recorded(operation, recording.as_bytes(), ""))?;
+    rig::matches_schema(&ServiceControl, &content);
+    Ok(content)
+}
+
+macro_rules! recording {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/cases/systemd/control-", $name, ".txt"))
+    };
+}
+
+#[test]
+fn a_real_host_refuses_what_reaches_a_protected_unit() {
+    for (unit, action, recording) in
+        [("lab-alias", "stop", recording!("alias")), ("lab-rival", "start", recording!("rival"))]
+    {
+        let error = replayed(unit, action, recording).unwrap_err();
+        assert!(error.code == "protected_unit" && error.message.contains("ssh.service"), "{error}");
+    }
+}
+
+#[test]
+fn a_real_host_tells_outcomes_apart() {
+    let restarted = replayed("lab-web", "restart", recording!("restart")).unwrap();
+    assert_eq!((restarted.changed, restarted.partial.len()), (Some(true), 0));
+    assert_ne!(restarted.before.unwrap()["invocation_id"], restarted.after.unwrap()["invocation_id"]);
+    assert!(restarted.data["log"][0]["message"].as_str().unwrap().starts_with("Started lab-web"));
+
+    let failed = replayed("lab-broken", "start", recording!("failed")).unwrap();
+    assert_eq!(failed.data["result"], "exit-code");
+    assert_eq!(failed.after.unwrap()["exit_status"], 3);
+    assert!(failed.data["log"].as_array().unwrap().iter().any(|entry| entry["message"] == "about to break"));
+
+    let died = replayed("lab-dies", "start", recording!("dies")).unwrap();
+    assert_eq!((&died.data["settled"], &died.data["result"]), (&json!(true), &json!("exit-code")));
+
+    let slow = replayed("lab-slow", "start", recording!("slow")).unwrap();
+    assert_eq!(slow.data["settled"], false);
+    assert!(slow.warnings[0].contains("activating"));
+
+    let denied = replayed("lab-web", "stop", recording!("denied")).unwrap_err();
+    assert_eq!(denied.code, "permission_denied");
+    assert!(
+        denied
+            .hint
+            .unwrap()
+            .contains("tailops ALL=(root) NOPASSWD: /usr/bin/systemctl stop --no-ask-password -- lab-web.service")
+    );
+
+    let unknown = replayed("lab-webb", "stop", recording!("unknown")).unwrap_err();
+    assert_eq!((unknown.code, unknown.hint.unwrap().contains("lab-web.service")), ("not_found", true));
+}
+
 #[test]
 fn wrong_arguments_are_named() {
     for (arguments, field) in [
