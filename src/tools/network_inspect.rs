@@ -240,13 +240,13 @@ impl Sections {
                 any = true;
             }
         }
-        let tables: [(&str, fn(&str) -> Vec<Route>); 2] =
-            [("routes.proc4", links::routes_from_proc4), ("routes.proc6", links::routes_from_proc6)];
-        for (name, read) in tables {
-            if let Some(table) = self.text(name) {
-                routes.extend(read(&table));
-                any = true;
-            }
+        if let Some(table) = self.text("routes.proc4") {
+            routes.extend(links::routes_from_proc4(&table));
+            any = true;
+        }
+        if let Some(table) = self.text("routes.proc6") {
+            routes.extend(links::routes_from_proc6(&table));
+            any = true;
         }
         any.then_some(routes)
     }

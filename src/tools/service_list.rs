@@ -248,6 +248,7 @@ mod tests {
 
     const UNITS: &[u8] = include_bytes!("../../tests/cases/systemd/show-services.txt");
     const FILES: &[u8] = include_bytes!("../../tests/cases/systemd/unit-files-service.txt");
+    const SOCKETS: &[u8] = include_bytes!("../../tests/cases/systemd/show-sockets.txt");
     const TIMERS: &[u8] = include_bytes!("../../tests/cases/systemd/show-timers.txt");
 
     fn shown(arguments: Value, sections: &[(&str, &[u8])]) -> Content {
@@ -334,6 +335,14 @@ mod tests {
         let timers = content.data["units"].as_array().unwrap();
         assert!(timers.iter().any(|timer| timer["next"].is_string()), "{timers:#?}");
         assert!(timers.iter().all(|timer| timer["activates"].is_string()));
+    }
+
+    #[test]
+    fn sockets_tell_where_they_listen_and_what_they_start() {
+        let content = shown(json!({"kind": "socket", "match": "dbus.*"}), &[("units", SOCKETS)]);
+        let socket = &content.data["units"][0];
+        assert_eq!(socket["listen"], json!(["/run/dbus/system_bus_socket (Stream)"]));
+        assert_eq!(socket["activates"], "dbus.service");
     }
 
     #[test]
