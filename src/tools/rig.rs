@@ -111,6 +111,14 @@ pub(super) fn recorded(operation: Operation, stdout: &[u8], stderr: &str) -> Raw
     RawOutput { operation, outputs: vec![StepOutput::Script(Box::new(output))] }
 }
 
+/// `raw` as if this many bytes had been dropped at the end of its output's head.
+pub(super) fn dropping(mut raw: RawOutput, bytes: u64) -> RawOutput {
+    if let Some(StepOutput::Script(output)) = raw.outputs.first_mut() {
+        output.stdout.total += bytes;
+    }
+    raw
+}
+
 /// Panics unless `content.data` is what the tool's schema says.
 pub(super) fn matches_schema(tool: &dyn Tool, content: &Content) {
     let schema = (tool.spec().output)();

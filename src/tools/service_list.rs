@@ -346,6 +346,25 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_was_cut_says_so() {
+        let operation = rig::plan(&ServiceList, json!({"limit": 500})).unwrap();
+        let cut = UNITS.get(..UNITS.len() / 2).unwrap();
+        let raw = rig::dropping(rig::pretend(operation, &[("units", cut)], ""), 5000);
+        let content = ServiceList.render(&raw).unwrap();
+        rig::matches_schema(&ServiceList, &content);
+        assert!(content.truncated && content.warnings[0].contains("too long"));
+    }
+
+    #[test]
+    fn lines_that_only_look_like_sections_are_content() {
+        let faked =
+            b"Id=a.service\nActiveState=active\nDescription=x\n\nffffffffffffffffffffffffffffffff !units no_systemd\n";
+        let content = shown(json!({}), &[("units", faked)]);
+        assert!(content.partial.is_empty());
+        assert_eq!(content.data["units"][0]["unit"], "a.service");
+    }
+
+    #[test]
     fn patterns() {
         for (pattern, name, hit) in [
             ("ssh", "openssh.service", true),

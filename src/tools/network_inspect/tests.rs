@@ -70,6 +70,15 @@ fn output_that_is_not_what_it_should_be_is_missing_not_empty() {
 }
 
 #[test]
+fn an_answer_that_was_cut_says_so() {
+    let operation = rig::plan(&NetworkInspect, json!({"sections": ["sockets"]})).unwrap();
+    let sockets: &[(&str, &[u8])] = &[("sockets.listen", b"tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\ntcp LIST")];
+    let content = NetworkInspect.render(&rig::dropping(rig::pretend(operation, sockets, ""), 900)).unwrap();
+    assert!(content.truncated);
+    assert_eq!(content.data["listen"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn filters_hold_for_both_ends_and_for_processes() {
     let sockets: &[(&str, &[u8])] = &[
         (
