@@ -7,9 +7,16 @@ mod file_list;
 mod file_read;
 mod fleet_list;
 mod gateway_inspect;
+mod journal_query;
 mod kit;
+mod network_inspect;
 mod paths;
 mod policy_explain;
+#[cfg(test)]
+mod rig;
+mod service_control;
+mod service_list;
+mod systemd;
 mod token_inspect;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
@@ -19,6 +26,10 @@ use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
+    &service_list::ServiceList,
+    &service_control::ServiceControl,
+    &journal_query::JournalQuery,
+    &network_inspect::NetworkInspect,
     &file_list::FileList,
     &file_read::FileRead,
     &fleet_list::FleetList,
