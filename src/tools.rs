@@ -4,6 +4,12 @@
 
 mod fleet_list;
 mod kit;
+mod process_list;
+mod process_signal;
+mod procfs;
+mod target_inspect;
+#[cfg(test)]
+mod trial;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError};
 use serde_json::{Map, Value};
@@ -11,7 +17,12 @@ use serde_json::{Map, Value};
 use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
-pub const ALL: &[&dyn Tool] = &[&fleet_list::FleetList];
+pub const ALL: &[&dyn Tool] = &[
+    &process_list::ProcessList,
+    &process_signal::ProcessSignal,
+    &fleet_list::FleetList,
+    &target_inspect::TargetInspect,
+];
 
 /// One tool.
 pub trait Tool: Sync {
