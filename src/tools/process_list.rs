@@ -368,8 +368,13 @@ mod tests {
         let starts: Vec<u64> =
             content.data["processes"].as_array().unwrap().iter().map(|p| p["start_ticks"].as_u64().unwrap()).collect();
         assert!(starts.is_sorted() && starts.len() > 1, "{starts:?}");
-        let all = call(&ProcessList, &json!({"target": "here", "user": "0", "limit": 200})).unwrap();
-        assert!(all.data["processes"].as_array().unwrap().iter().all(|process| process["user"] == "root"));
+        let quiet = Child::sh("sleep 60 # needle-user-91\nwait");
+        quiet.settle("S");
+        let own = rustix::process::geteuid().as_raw();
+        for (uid, found) in [(own, 1), (own + 1, 0)] {
+            let wanted = json!({"target": "here", "user": uid.to_string(), "match": "needle-user-91"});
+            assert_eq!(call(&ProcessList, &wanted).unwrap().data["matched"], found);
+        }
         call(&ProcessList, &json!({"target": "here", "sort": "io", "user": "root"})).unwrap();
         let unknown = call(&ProcessList, &json!({"target": "here", "user": "--help"})).unwrap_err();
         assert_eq!(unknown.code, "not_found");
