@@ -12,12 +12,18 @@ mod kit;
 mod network_inspect;
 mod paths;
 mod policy_explain;
+mod process_list;
+mod process_signal;
+mod procfs;
 #[cfg(test)]
 mod rig;
 mod service_control;
 mod service_list;
 mod systemd;
+mod target_inspect;
 mod token_inspect;
+#[cfg(test)]
+mod trial;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
@@ -26,6 +32,8 @@ use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
+    &process_list::ProcessList,
+    &process_signal::ProcessSignal,
     &service_list::ServiceList,
     &service_control::ServiceControl,
     &journal_query::JournalQuery,
@@ -33,6 +41,7 @@ pub const ALL: &[&dyn Tool] = &[
     &file_list::FileList,
     &file_read::FileRead,
     &fleet_list::FleetList,
+    &target_inspect::TargetInspect,
     &policy_explain::PolicyExplain,
     &audit_query::AuditQuery,
     &token_inspect::TokenInspect,
