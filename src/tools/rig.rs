@@ -47,7 +47,7 @@ pub(super) fn plan_on(tool: &dyn Tool, arguments: Value, target: Target) -> Resu
     let mut arguments: Map<String, Value> = arguments.as_object().unwrap().clone();
     arguments.entry("target").or_insert(json!("here"));
     let engagement = EngagementId::from("lab");
-    let registry = Registry::new([], [target]);
+    let registry = Registry::new([target]);
     let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
     tool.plan(&arguments, &PlanContext { engagement: &engagement, registry: &registry, now })
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{PlanContext, Tool, ToolError};
 use crate::{
-    fleet::{Engagement, Registry},
+    fleet::Registry,
     model::{
         Captured, Content, Effect, EngagementId, Operation, RawOutput, Scope, ScopeSet, ScriptOutput, Step,
         StepOutcome, StepOutput, SudoPolicy, Target, TargetKind,
@@ -41,7 +41,7 @@ fn target(sudo: SudoPolicy) -> Target {
 /// The operation of `tool` with `arguments` on the target `here`.
 pub(super) fn plan_with(tool: &dyn Tool, arguments: &Value, sudo: SudoPolicy) -> Result<Operation, ToolError> {
     let engagement = EngagementId::from("e1");
-    let registry = Registry::new([Engagement { id: engagement.clone(), tools: None }], [target(sudo)]);
+    let registry = Registry::new([target(sudo)]);
     let context = PlanContext { engagement: &engagement, registry: &registry, now: Timestamp::UNIX_EPOCH };
     tool.plan(arguments.as_object().unwrap_or(&Map::new()), &context)
 }

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rmcp::{
     ClientServiceExt, RoleClient,
-    model::{CallToolRequestParams, ClientInfo, ProtocolVersion},
+    model::{CallToolRequestParams, ClientConfig, ProtocolVersion},
     service::{ClientLifecycleMode, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
@@ -255,10 +255,10 @@ impl Gateway {
     }
 
     /// The real MCP client, in the era of `mode`.
-    pub async fn client(&self, token: &str, mode: ClientLifecycleMode) -> RunningService<RoleClient, ClientInfo> {
+    pub async fn client(&self, token: &str, mode: ClientLifecycleMode) -> RunningService<RoleClient, ClientConfig> {
         let config = StreamableHttpClientTransportConfig::with_uri(self.url("/mcp")).auth_header(token.to_owned());
         let transport = StreamableHttpClientTransport::with_client(self.http.clone(), config);
-        ClientInfo::default().serve_with_lifecycle(transport, mode).await.unwrap()
+        ClientConfig::default().serve_with_lifecycle(transport, mode).await.unwrap()
     }
 
     /// Every record, oldest first: one a call.

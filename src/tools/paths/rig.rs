@@ -86,7 +86,7 @@ impl Rig {
             concurrency: 1,
             sudo: SudoPolicy::None,
         };
-        let registry = Registry::new([], [target]);
+        let registry = Registry::new([target]);
         let context = PlanContext { engagement: &"own".into(), registry: &registry, now: jiff::Timestamp::UNIX_EPOCH };
         tool.plan(&arguments, &context)
     }

@@ -93,7 +93,7 @@ async fn revocation_by_another_process_is_felt_within_a_second_and_after_a_resta
     let jti = gateway.call(&token, "token_inspect", json!({})).await.data()["jti"].as_str().unwrap().to_owned();
     let elsewhere = Store::open(&gateway.config.data_dir).await.unwrap();
     let revoked = elsewhere.revoke_tokens(Some(&jti), SystemClock.now(), "tester").await.unwrap();
-    assert_eq!(revoked, [jti.clone()]);
+    assert_eq!(revoked, std::slice::from_ref(&jti));
     let since = std::time::Instant::now();
     loop {
         let answer = gateway.call(&token, "token_inspect", json!({})).await;
