@@ -55,19 +55,30 @@ impl Server {
         Ok(Self { name: "floor", address, ready_after, tool: floor::TOOL, token: None, child })
     }
 
-    /// The gateway as it is built, with an empty data directory `data`.
+    /// The gateway as it is built, with an empty data directory `data`. Every control is on; the rate limit is so
+    /// high that a run does not meet it.
     pub(crate) async fn gateway(data: &Path) -> Result<Self> {
         let address = free_address()?;
-        let log = data.with_extension("log");
+        let (config, log) = (data.with_extension("toml"), data.with_extension("log"));
+        fs::write(
+            &config,
+            format!(
+                "profile = \"recommended\"\ndata_dir = {data:?}\n\
+                 [node]\nmode = \"loopback\"\nlisten = \"{address}\"\n\
+                 [limits]\ncalls_per_minute = 1000000\ncalls_burst = 100000\n\
+                 [engagements.default]\n\
+                 [targets.local]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:read\"]\n"
+            ),
+        )?;
         let start = Instant::now();
-        let mut command = command(Path::new(env!("CARGO_BIN_EXE_tailops")));
-        command.args(["serve", "--dev", "--listen"]).arg(address.to_string()).arg("--data-dir").arg(data);
+        let mut command = tailops();
+        command.args(["serve", "--config"]).arg(&config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut child = Owned(command.spawn()?);
         let ready_after = ready(&mut child.0, address, start)
             .await
             .with_context(|| format!("its log:\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
-        let token = fs::read_to_string(data.join("dev-token")).context("its token")?.trim().to_owned();
+        let token = mint(data)?;
         Ok(Self { name: "gateway", address, ready_after, tool: "token_inspect", token: Some(token), child })
     }
 
@@ -89,6 +100,21 @@ impl Server {
 #[expect(clippy::disallowed_methods, reason = "the servers are child processes of the benchmark")]
 fn command(program: &Path) -> Command {
     Command::new(program)
+}
+
+fn tailops() -> Command {
+    command(Path::new(env!("CARGO_BIN_EXE_tailops")))
+}
+
+/// A token for the gateway with this data directory.
+fn mint(data: &Path) -> Result<String> {
+    let mut command = tailops();
+    command.args(["token", "mint", "--agent", "bench", "--scopes", "readonly", "--ttl", "1h", "--data-dir"]).arg(data);
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("no token: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// A port of loopback that was free just now.
