@@ -207,12 +207,14 @@ fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
             rest = after;
             continue;
         };
-        if let [Token::Word(keyword), Token::Word(name), Token::Mark(';'), ..] = item
+        let (item, behind) = item.split_at(item_length(item));
+        // Whatever stands before it, such as `pub(super)`.
+        if let [.., Token::Word(keyword), Token::Word(name), Token::Mark(';')] = item
             && keyword == "mod"
         {
             modules.push(name.clone());
         }
-        rest = item.get(item_length(item)..).unwrap_or_default();
+        rest = behind;
     }
     (kept, modules)
 }
