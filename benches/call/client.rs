@@ -115,40 +115,34 @@ impl Connection {
 
     /// Sends a call and checks its answer.
     async fn call(&mut self, request: &[u8]) -> Result<()> {
-        let body = self.exchange(request).await?;
-        let answer: Answer = serde_json::from_slice(&body).context("the answer is not JSON-RPC")?;
-        let good = answer.result.is_some_and(|result| !result.is_error);
-        ensure!(good, "not the tool's result: {}", String::from_utf8_lossy(&body));
-        Ok(())
+        self.exchange(request, |body| {
+            let answer: Answer = serde_json::from_slice(body).context("the answer is not JSON-RPC")?;
+            let good = answer.result.is_some_and(|result| !result.is_error);
+            ensure!(good, "not the tool's result: {}", String::from_utf8_lossy(body));
+            Ok(())
+        })
+        .await
     }
 
-    /// Sends a request and gives the body of the answer, which must be a 200.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Vec<u8>> {
+    /// Sends a request and shows the body of the answer, which must be a 200, to `check`. Copies nothing: what the
+    /// client costs is taken from the servers.
+    pub(crate) async fn exchange(&mut self, request: &[u8], check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
         self.stream.write_all(request).await?;
         let head = loop {
-            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
-                break self.take(end + 4);
+            match find(&self.buffer, b"\r\n\r\n") {
+                Some(end) => break end + 4,
+                None => self.fill().await?,
             }
-            self.fill().await?;
         };
-        let head = String::from_utf8(head).context("the answer's head is not text")?;
-        let length = head
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, length)| length.trim().parse().ok())
-            .with_context(|| format!("the answer has no length:\n{head}"))?;
-        while self.buffer.len() < length {
+        let length = self.buffer.get(..head).and_then(content_length).context("the answer has no length")?;
+        while self.buffer.len() < head + length {
             self.fill().await?;
         }
-        let body = self.take(length);
-        ensure!(head.starts_with("HTTP/1.1 200 "), "{head}{}", String::from_utf8_lossy(&body));
-        Ok(body)
-    }
-
-    fn take(&mut self, length: usize) -> Vec<u8> {
-        let rest = self.buffer.split_off(length);
-        std::mem::replace(&mut self.buffer, rest)
+        let body = self.buffer.get(head..head + length).unwrap_or_default();
+        ensure!(self.buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&self.buffer));
+        check(body)?;
+        self.buffer.drain(..head + length);
+        Ok(())
     }
 
     async fn fill(&mut self) -> Result<()> {
@@ -156,6 +150,13 @@ impl Connection {
         ensure!(read > 0, "the server closed the connection");
         Ok(())
     }
+}
+
+fn content_length(head: &[u8]) -> Option<usize> {
+    std::str::from_utf8(head).ok()?.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    })
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -127,7 +127,7 @@ async fn ready(child: &mut Child, address: SocketAddr, start: Instant) -> Result
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
     loop {
         if let Ok(mut connection) = Connection::open(address).await {
-            connection.exchange(request.as_bytes()).await.context("/healthz")?;
+            connection.exchange(request.as_bytes(), |_| Ok(())).await.context("/healthz")?;
             return Ok(start.elapsed());
         }
         if let Some(status) = child.try_wait()? {
