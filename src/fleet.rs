@@ -1,6 +1,6 @@
-//! The fleet: which targets and engagements there are. Hands a target out only to its own engagement; an id of
+//! The fleet: which targets there are. Hands a target out only to its own engagement; an id of
 //! another engagement looks exactly like one that does not exist.
 
 mod registry;
 
-pub use registry::{Engagement, Registry};
+pub use registry::Registry;

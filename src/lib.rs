@@ -9,6 +9,21 @@
 //!
 //! `docs/architecture.md` walks through it and lists the invariants.
 
+pub mod app;
+pub mod approval;
+pub mod audit;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod exec;
 pub mod fleet;
+pub mod guard;
+pub mod http;
+pub mod limits;
+pub mod mcp;
 pub mod model;
+pub mod pipeline;
+pub mod policy;
+pub mod store;
+pub mod tailnet;
 pub mod tools;

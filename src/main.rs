@@ -1,3 +1,7 @@
 //! The `tailops` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tailops::cli::run(std::env::args_os())
+}

@@ -13,6 +13,7 @@ mod risk;
 mod scope;
 mod step;
 mod target;
+mod units;
 
 pub use canonical::{KeyFault, canonical_json, check_keys};
 pub use clock::{Clock, SystemClock};
@@ -25,3 +26,4 @@ pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};
 pub use target::{SudoPolicy, Target, TargetKind};
+pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

@@ -2,16 +2,26 @@
 //! operation (`plan`) and raw output into content (`render`). No I/O, no async. Everything that names tools (the MCP
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
+mod audit_query;
 mod fleet_list;
+mod gateway_inspect;
 mod kit;
+mod policy_explain;
+mod token_inspect;
 
-pub use kit::{Kind, PlanContext, Spec, ToolError};
+pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
 
 use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
-pub const ALL: &[&dyn Tool] = &[&fleet_list::FleetList];
+pub const ALL: &[&dyn Tool] = &[
+    &fleet_list::FleetList,
+    &policy_explain::PolicyExplain,
+    &audit_query::AuditQuery,
+    &token_inspect::TokenInspect,
+    &gateway_inspect::GatewayInspect,
+];
 
 /// One tool.
 pub trait Tool: Sync {

@@ -1,35 +1,19 @@
-//! The registry of targets and engagements as configured.
+//! The registry of targets as configured.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{EngagementId, Target, TargetId};
 
-/// A tenant: owns targets and may be limited to a list of tools.
-#[derive(Clone, Debug)]
-pub struct Engagement {
-    /// Its id.
-    pub id: EngagementId,
-    /// The only tools its tokens may call; none means every tool.
-    pub tools: Option<BTreeSet<String>>,
-}
-
-/// All targets and engagements.
+/// All targets.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     targets: BTreeMap<TargetId, Arc<Target>>,
-    engagements: BTreeMap<EngagementId, Engagement>,
 }
 
 impl Registry {
-    /// The registry of these parts. A later part replaces an earlier one of the same id.
-    pub fn new(engagements: impl IntoIterator<Item = Engagement>, targets: impl IntoIterator<Item = Target>) -> Self {
-        Self {
-            targets: targets.into_iter().map(|target| (target.id.clone(), Arc::new(target))).collect(),
-            engagements: engagements.into_iter().map(|engagement| (engagement.id.clone(), engagement)).collect(),
-        }
+    /// The registry of these targets. A later one replaces an earlier one of the same id.
+    pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
+        Self { targets: targets.into_iter().map(|target| (target.id.clone(), Arc::new(target))).collect() }
     }
 
     /// The target `id`, if it belongs to `engagement`.
@@ -40,15 +24,5 @@ impl Registry {
     /// The targets of `engagement`, by id.
     pub fn targets_of<'a>(&'a self, engagement: &'a EngagementId) -> impl Iterator<Item = &'a Arc<Target>> {
         self.targets.values().filter(move |target| target.engagement == *engagement)
-    }
-
-    /// Every target of every engagement: for the executors, which see only what policy permitted.
-    pub fn all_targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.targets.values()
-    }
-
-    /// The engagement `id`.
-    pub fn engagement(&self, id: &EngagementId) -> Option<&Engagement> {
-        self.engagements.get(id)
     }
 }

@@ -35,6 +35,12 @@ pub struct Missing {
 }
 
 impl Content {
+    /// A page: `data` without its `next_cursor`, which moves into the envelope. None where `data` is no object.
+    pub fn page(mut data: Value) -> Option<Self> {
+        let next = data.as_object_mut()?.remove("next_cursor");
+        Some(Self { next_cursor: next.and_then(|next| next.as_str().map(str::to_owned)), ..Self::new(data) })
+    }
+
     /// A complete answer that changed nothing.
     pub fn new(data: Value) -> Self {
         Self { data, ..Self::default() }

@@ -30,7 +30,7 @@ pub enum StepOutput {
 pub struct ScriptOutput {
     /// The template's id.
     pub template_id: &'static str,
-    /// Hex SHA-256 of the command line that ran.
+    /// Hex SHA-256 of the command line that ran; empty where none could be made.
     pub argv_sha256: String,
     /// The random marker that opened sections in this run.
     pub marker: String,
@@ -51,9 +51,9 @@ pub enum StepOutcome {
     Exited(i32),
     /// This signal ended it, and we did not send it.
     Signalled(i32),
-    /// Its time or its output ran over a limit and we stopped it.
+    /// Its time or its output ran over a limit, or its caller went away, and we stopped it.
     Stopped {
-        /// Which limit: `time` or `output`.
+        /// Which limit: `time`, `output` or `cancelled`.
         limit: &'static str,
         /// What is known of its end.
         stopped: Stopped,

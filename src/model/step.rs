@@ -32,8 +32,10 @@ pub struct Template {
     pub stdin: bool,
 }
 
-/// Stands before every template: takes the section marker off the arguments and defines the two functions.
-const PRELUDE: &str = r#"m=$1; shift
+/// Stands before every template: keeps what it creates from other users, takes the section marker off the arguments
+/// and defines the two functions.
+const PRELUDE: &str = r#"umask 077
+m=$1; shift
 section() { printf '\n%s %s\n' "$m" "$1"; }
 missing() { printf '\n%s !%s %s\n' "$m" "$1" "$2"; }
 "#;
@@ -62,7 +64,8 @@ impl Script {
         if self.template.stdin {
             self.stdin.as_deref().unwrap_or_default().to_vec()
         } else {
-            format!("{PRELUDE}main() {{\n{}\n}}\nmain \"$@\" </dev/null\n", self.template.body).into_bytes()
+            // In braces, so that a call cut short is a syntax error and not a call with fewer arguments.
+            format!("{PRELUDE}main() {{\n{}\n}}\n{{ main \"$@\" </dev/null; }}\n", self.template.body).into_bytes()
         }
     }
 
@@ -113,4 +116,54 @@ pub fn quote(arg: &str) -> Result<String, QuoteError> {
     }
     quoted.push('\'');
     Ok(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PLAIN: Template = Template { id: "test.plain.v1", body: "echo \"$1\"", stdin: false };
+    static DATA: Template = Template { id: "test.data.v1", body: "cat > \"$1\"", stdin: true };
+    const PREFIX: &str = "exec env -i LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin timeout -k 5";
+
+    #[test]
+    fn a_nul_byte_is_refused_wherever_it_stands() {
+        assert_eq!(quote("a\0b"), Err(QuoteError::Nul));
+        for script in [Script::new(&PLAIN, ["a", "\0"]), Script::new(&DATA, ["\0"])] {
+            assert_eq!(script.command_line("m", Duration::from_secs(1)), Err(QuoteError::Nul));
+        }
+        let marked = Script::new(&PLAIN, ["a"]).command_line("m\0", Duration::from_secs(1));
+        assert_eq!(marked, Err(QuoteError::Nul));
+    }
+
+    #[test]
+    fn an_argument_is_one_quoted_word() {
+        assert_eq!(quote("").unwrap(), "''");
+        assert_eq!(quote("it's $(id)").unwrap(), r"'it'\''s $(id)'");
+        assert_eq!(quote("''").unwrap(), r"''\'''\'''");
+    }
+
+    #[test]
+    fn the_line_carries_arguments_and_the_script_travels_apart() {
+        let script = Script::new(&PLAIN, ["-n", "b c"]);
+        let line = script.command_line("mark", Duration::from_secs(30)).unwrap();
+        assert_eq!(line, format!("{PREFIX} 30 sh -s -- 'mark' '-n' 'b c'"));
+        assert!(String::from_utf8(script.input()).unwrap().contains(PLAIN.body));
+    }
+
+    #[test]
+    fn a_script_that_takes_data_stands_in_the_line() {
+        let script = Script { stdin: Some(Bytes::from_static(b"\0data")), ..Script::new(&DATA, ["f"]) };
+        let line = script.command_line("mark", Duration::from_secs(30)).unwrap();
+        assert!(line.starts_with(&format!("{PREFIX} 30 sh -c '")), "{line}");
+        assert!(line.ends_with("cat > \"$1\"' sh 'mark' 'f'"), "{line}");
+        assert_eq!(script.input(), b"\0data");
+        assert_eq!(Script::new(&DATA, ["f"]).input(), b"");
+    }
+
+    #[test]
+    fn there_is_always_a_limit() {
+        let line = Script::new(&PLAIN, ["a"]).command_line("m", Duration::ZERO).unwrap();
+        assert!(line.starts_with(&format!("{PREFIX} 1 sh")), "{line}");
+    }
 }

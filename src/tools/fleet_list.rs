@@ -37,16 +37,16 @@ fn limit() -> u32 {
     50
 }
 
-/// One page of targets.
-#[derive(Serialize, JsonSchema)]
-#[expect(dead_code, reason = "the shape of the answer, for its schema")]
+/// The shape of the answer.
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "read by its schema only")]
 struct Data {
     targets: Vec<Entry>,
     total: u32,
 }
 
-#[derive(Serialize, JsonSchema)]
-#[expect(dead_code, reason = "the shape of the answer, for its schema")]
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "read by its schema only")]
 struct Entry {
     id: String,
     kind: String,
@@ -88,8 +88,6 @@ impl Tool for FleetList {
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        let mut data = answer(raw)?.clone();
-        let next = data.as_object_mut().and_then(|data| data.remove("next_cursor"));
-        Ok(Content { next_cursor: next.and_then(|next| next.as_str().map(str::to_owned)), ..Content::new(data) })
+        Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))
     }
 }

@@ -94,7 +94,7 @@ impl ToolError {
 }
 
 /// The JSON schema of `T`, short: inlined, without title and dialect.
-pub(super) fn schema_of<T: JsonSchema>() -> Value {
+pub fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;

@@ -1,0 +1,221 @@
+//! The one place where parts are chosen and joined. Built by `cli/serve.rs` and by the test harness, nowhere else.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use ring::digest;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    approval::Approvals,
+    audit::{Audit, FoldSettings},
+    auth::{Authenticator, KeyError},
+    config::Config,
+    exec::{ExecSettings, Executors},
+    fleet::Registry,
+    guard::{Guard, GuardLimits},
+    http::{self, Front, HttpSettings},
+    limits::{LimitSettings, Limits},
+    mcp::{Endpoint, SessionSettings},
+    model::Clock,
+    pipeline::{GatewayFacts, Pipeline, Stations},
+    policy::Policy,
+    store::{DirectoryError, DirectoryLock, Store, StoreError},
+    tailnet::Node,
+};
+
+/// How long requests in flight may go on after the service was told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A running gateway.
+pub struct App {
+    addresses: Vec<SocketAddr>,
+    store: Store,
+    stop: CancellationToken,
+    streams: CancellationToken,
+    last: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+    followers: Vec<JoinHandle<()>>,
+    recording: JoinHandle<()>,
+    pipeline: Arc<Pipeline>,
+    _lock: DirectoryLock,
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+}
+
+impl App {
+    /// Starts serving `config` over `node`. The data directory must exist; `lock` is held until the end.
+    pub async fn start(
+        config: &Config,
+        node: Arc<dyn Node>,
+        clock: Arc<dyn Clock>,
+        lock: DirectoryLock,
+    ) -> Result<Self, StartError> {
+        let store = Store::open(&config.data_dir).await?;
+        store.set_meta("profile", config.profile.as_str()).await?;
+        let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let guard = Arc::new(Guard::new(GuardLimits::default()));
+        let (audit, recording) =
+            Audit::start(&store, guard.clone(), clock.clone(), FoldSettings::default(), last.clone()).await?;
+        let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);
+        let limits = Arc::new(Limits::new(limit_settings(config)));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let pipeline = Arc::new(Pipeline::new(Stations {
+            policy: Arc::new(policy(config)),
+            approvals: Approvals,
+            limits: limits.clone(),
+            executors: Executors::new(exec_settings(config), clock.clone()),
+            registry: Arc::new(Registry::new(config.targets.iter().cloned())),
+            guard,
+            audit: audit.clone(),
+            clock: clock.clone(),
+            gateway: Arc::new(GatewayFacts {
+                started: clock.now(),
+                node: node.mode(),
+                profile: config.profile.as_str(),
+                config_sha256: digest_of(config),
+                connections: connections.clone(),
+                store: store.clone(),
+            }),
+        }));
+        let endpoint = Endpoint::new(pipeline.clone(), session_settings(config), streams.clone());
+        let front = Arc::new(Front {
+            settings: http_settings(config),
+            authenticator: authenticator.clone(),
+            limits,
+            audit,
+            endpoint: endpoint.clone(),
+            connections,
+        });
+        let followers = vec![
+            tokio::spawn({
+                let last = last.clone();
+                async move { authenticator.follow(last).await }
+            }),
+            tokio::spawn({
+                let last = last.clone();
+                async move { endpoint.expire_sessions(last).await }
+            }),
+        ];
+        let addresses = node.addresses();
+        let serving = tokio::spawn(http::serve(node, front, stop.clone(), GRACE));
+        Ok(Self { addresses, store, stop, streams, last, serving, followers, recording, pipeline, _lock: lock })
+    }
+
+    /// The addresses it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Ends when the service can accept no more connections by itself.
+    pub async fn failed(&mut self) -> std::io::Error {
+        match (&mut self.serving).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => std::io::Error::other("the listener ended"),
+            Err(error) => std::io::Error::other(error),
+        }
+    }
+
+    /// Stops: no new connection, then no open stream, then the end of every call that runs, its record, and the rest.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        self.streams.cancel();
+        if !self.serving.is_finished()
+            && let Err(error) = (&mut self.serving).await
+        {
+            tracing::error!(%error, "serving ended badly");
+        }
+        self.pipeline.drain(GRACE).await;
+        self.last.cancel();
+        for follower in self.followers {
+            let _ = follower.await;
+        }
+        let _ = self.recording.await;
+        self.store.close().await;
+    }
+}
+
+/// Opens a data directory for one process: makes it, and takes its lock.
+pub fn open_directory(directory: &Path) -> Result<DirectoryLock, DirectoryError> {
+    crate::store::prepare_directory(directory)?;
+    DirectoryLock::take(directory)
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy::new(config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())))
+}
+
+fn limit_settings(config: &Config) -> LimitSettings {
+    let limits = &config.limits;
+    LimitSettings {
+        calls_per_minute: limits.calls_per_minute,
+        calls_burst: limits.calls_burst,
+        writes_per_minute: limits.writes_per_minute,
+        critical_per_hour: limits.critical_per_hour,
+        auth_failures_per_minute: limits.auth_failures_per_minute,
+    }
+}
+
+fn exec_settings(config: &Config) -> ExecSettings {
+    let exec = &config.exec;
+    ExecSettings {
+        concurrency: exec.concurrency,
+        queue_timeout: exec.queue_timeout,
+        max_stdout_bytes: exec.max_stdout_bytes,
+        max_stderr_bytes: exec.max_stderr_bytes,
+        hard_output_bytes: exec.hard_output_bytes,
+    }
+}
+
+fn session_settings(config: &Config) -> SessionSettings {
+    let sessions = &config.sessions;
+    SessionSettings {
+        max: sessions.max,
+        max_per_token: sessions.max_per_token,
+        max_age: sessions.max_age,
+        idle: sessions.idle,
+    }
+}
+
+fn http_settings(config: &Config) -> HttpSettings {
+    let http = &config.http;
+    HttpSettings {
+        hosts: http.hosts.clone(),
+        origins: http.origins.clone(),
+        max_body_bytes: http.max_body_bytes,
+        max_header_bytes: http.max_header_bytes,
+        max_connections: http.max_connections,
+        max_connections_per_peer: http.max_connections_per_peer,
+        header_timeout: http.header_timeout,
+        body_timeout: http.body_timeout,
+        idle_timeout: http.idle_timeout,
+    }
+}
+
+/// Names the configuration in force, without showing it.
+fn digest_of(config: &Config) -> String {
+    let digest = digest::digest(&digest::SHA256, format!("{config:?}").as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

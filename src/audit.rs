@@ -1,0 +1,170 @@
+//! On the record. Nothing is changed before its intent is durable, nothing is disclosed before its outcome is durable.
+//!
+//! A leaf is the canonical JSON of one event with a dense sequence number and its RFC 6962 leaf hash; a Merkle log can
+//! be built over these very leaves, so nothing written is ever rewritten. What cannot be recorded is refused, and the
+//! gate stays closed until recording works again.
+
+mod entry;
+mod fold;
+mod gate;
+mod query;
+mod record;
+mod writer;
+
+use std::{sync::Arc, time::Duration};
+
+pub use entry::{Entry, Outcome};
+pub use gate::Unrecorded;
+pub use query::{Export, Page};
+pub use record::{CallFacts, Execution, Folded, HttpFacts, PeerFacts, Record, Status};
+use serde_json::{Map, Value};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    fold::Folds,
+    gate::Gate,
+    writer::{Leaf, Writer},
+};
+use crate::{
+    auth::Caller,
+    guard::Guard,
+    model::{Clock, CorrelationId},
+    store::{LeafReader, Store, StoreError},
+    tailnet::Peer,
+};
+
+/// How refusals are folded.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldSettings {
+    /// Refusals from one source that are recorded one by one in a window.
+    pub singly: u32,
+    /// The window; what came beyond is one entry at its end, with count, first and last time.
+    pub window: Duration,
+    /// The most sources told apart; the rest share one.
+    pub sources: usize,
+}
+
+impl Default for FoldSettings {
+    fn default() -> Self {
+        Self { singly: 10, window: Duration::from_secs(60), sources: 1024 }
+    }
+}
+
+/// The audit log of a running service.
+pub struct Audit {
+    writer: Writer,
+    gate: Arc<Gate>,
+    folds: Folds,
+    reader: LeafReader,
+    guard: Arc<Guard>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A refusal before there was a call.
+#[derive(Clone, Debug)]
+pub struct Refusal<'a> {
+    /// Joins it to the reply and the log lines.
+    pub correlation: CorrelationId,
+    /// The peer, if the network named it.
+    pub peer: Option<&'a Peer>,
+    /// The address it came from.
+    pub address: std::net::SocketAddr,
+    /// The caller, if there was one.
+    pub caller: Option<&'a Caller>,
+    /// For programs, e.g. `token_expired`.
+    pub code: &'static str,
+    /// Why, for the auditor.
+    pub reason: String,
+    /// The HTTP method and path.
+    pub request: (&'a str, &'a str),
+    /// The HTTP status of the reply.
+    pub status: u16,
+}
+
+impl Audit {
+    /// Starts the log: closes intents that a crash left open as `interrupted`, then takes records. The task ends
+    /// after `stop`, once everything taken is on disk.
+    pub async fn start(
+        store: &Store,
+        guard: Arc<Guard>,
+        clock: Arc<dyn Clock>,
+        folding: FoldSettings,
+        stop: CancellationToken,
+    ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
+        let reader = store.leaf_reader();
+        let gate = Arc::new(Gate::default());
+        let last = CancellationToken::new();
+        let (writer, task) = Writer::start(store.clone(), gate.clone(), clock.clone(), last.clone()).await?;
+        let audit = Arc::new(Self { writer, gate, folds: Folds::new(folding), reader, guard, clock });
+        audit.close_interrupted().await?;
+        let folder = tokio::spawn(fold::flush_until(audit.clone(), stop));
+        let task = tokio::spawn(async move {
+            let _ = folder.await;
+            last.cancel();
+            let _ = task.await;
+        });
+        Ok((audit, task))
+    }
+
+    /// Whether records are taken now: part of readiness.
+    pub fn is_recording(&self) -> bool {
+        self.gate.is_open()
+    }
+
+    /// Opens the entry of a call. Refused at once while the log cannot take records.
+    pub fn open(
+        self: &Arc<Self>,
+        caller: &Caller,
+        correlation: CorrelationId,
+        tool: &str,
+        arguments: &Map<String, Value>,
+    ) -> Result<Entry, Unrecorded> {
+        self.gate.check()?;
+        Ok(Entry::new(self.clone(), Record::of_call(caller, correlation, tool, self.clock.now()), arguments))
+    }
+
+    /// Records a refusal, or folds it into the count of its source. Returns once it is on disk or counted.
+    pub async fn refuse(&self, refusal: &Refusal<'_>) -> Result<(), Unrecorded> {
+        self.gate.check()?;
+        let now = self.clock.now();
+        let source = refusal.peer.map_or_else(|| refusal.address.ip().to_string(), |peer| peer.id.clone());
+        let record = Record::of_refusal(refusal, &self.guard, now);
+        match self.folds.take(source, record, now) {
+            Some(record) => self.writer.append(Leaf::of(record)).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Records an act of administration by the local user `by`, e.g. `token.mint`, from a process that runs no
+    /// service. Returns once it is on disk.
+    pub async fn administered(
+        store: &Store,
+        clock: Arc<dyn Clock>,
+        act: &str,
+        by: &str,
+        details: Map<String, Value>,
+    ) -> Result<(), StoreError> {
+        let record = Record::of_administration(act, by, details, clock.now());
+        writer::append_once(store, record, clock).await
+    }
+
+    /// Reads the log.
+    pub fn reader(&self) -> &LeafReader {
+        &self.reader
+    }
+
+    async fn close_interrupted(&self) -> Result<(), StoreError> {
+        for intent in self.reader.open_intents().await? {
+            let Some(outcome) = record::interrupted(&intent) else {
+                return Err(StoreError::Damaged { table: "audit_leaf", column: "leaf" });
+            };
+            if self.writer.append(Leaf { closes: Some(intent.seq), ..Leaf::owed(outcome) }).await.is_err() {
+                // The gate is closed now and the record is owed: the writer goes on trying.
+                break;
+            }
+            tracing::warn!(seq = intent.seq, "an operation was interrupted by a restart; its end is unknown");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! The command line: one file a command. The only place that reads the environment and prints.
+//!
+//! Exit codes: 0 done; 1 it did not work; 2 the command line is wrong; 3 the configuration is wrong; 4 the port or the
+//! data directory is in use.
+
+mod audit;
+mod config;
+mod logging;
+mod serve;
+mod token;
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::store::Store;
+
+/// The gateway through which AI agents operate machines: identified, authorised and durably audited, over MCP.
+#[derive(Debug, Parser)]
+#[command(name = "tailops", version, propagate_version = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
+struct Arguments {
+    /// Where keys, tokens and the audit log are kept [default: $XDG_STATE_HOME/tailops or ~/.local/state/tailops]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 it did not work; 2 the command line is wrong; 3 the configuration is wrong;
+4 the port or the data directory is in use.
+
+Try: tailops serve --dev";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(serve::Arguments),
+    /// Look at a configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Make, show and revoke tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
+}
+
+/// An error with its exit code.
+#[derive(Debug)]
+struct Exit {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Exit {
+    fn from(error: E) -> Self {
+        Self { code: 1, error: error.into() }
+    }
+}
+
+impl Exit {
+    fn with(code: u8, error: impl Into<anyhow::Error>) -> Self {
+        Self { code, error: error.into() }
+    }
+}
+
+/// Runs the command that the arguments name, prints what it has to say, and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let directory = arguments.data_dir.as_deref();
+    let result = match arguments.command {
+        Command::Serve(arguments) => serve::run(directory, arguments),
+        Command::Config(command) => config::run(command),
+        Command::Token(command) => token::run(directory, command),
+        Command::Audit(command) => audit::run(directory, command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit { code, error }) => {
+            // A reader that stops reading (`| head`) is no failure worth a message.
+            let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+                cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+            };
+            if !error.chain().any(broken_pipe) {
+                let _ = writeln!(io::stderr(), "{} {error:#}", label());
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn label() -> &'static str {
+    if colours(&io::stderr()) { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" }
+}
+
+/// Whether to colour: only on a terminal, and not with `NO_COLOR` (no-color.org).
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The data directory: the one given, or the platform's place for state.
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+fn data_directory(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(given) = given {
+        return std::path::absolute(given).with_context(|| format!("--data-dir {}", given.display()));
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("tailops"))
+        .context("neither XDG_STATE_HOME nor HOME is set: say where to keep state with --data-dir DIR")
+}
+
+/// The store of an installation that is already there.
+async fn existing_store(directory: &Path) -> anyhow::Result<Store> {
+    let file = directory.join(crate::store::FILE);
+    anyhow::ensure!(
+        file.exists(),
+        "{} holds no tailops data: run `tailops serve --dev` first, or name another with --data-dir",
+        directory.display()
+    );
+    Ok(Store::open(directory).await?)
+}
+
+/// Runs `task` on a small runtime.
+fn block_on<T>(task: impl Future<Output = Result<T, Exit>>) -> Result<T, Exit> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
+}
+
+/// The local user who runs this command, by name, or by number where the passwd database has no name.
+fn local_user() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    uzers::get_user_by_uid(uid).map_or_else(|| format!("uid:{uid}"), |user| user.name().to_string_lossy().into_owned())
+}
+
+/// Writes one line to standard output.
+fn say(text: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}

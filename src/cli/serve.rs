@@ -1,0 +1,165 @@
+//! `tailops serve`.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, config, data_directory, local_user, logging, say};
+use crate::{
+    app::{App, open_directory},
+    audit::Audit,
+    auth::{Binding, MintRequest, mint},
+    config::{Config, Node},
+    model::{Clock, Scope, ScopeSet, SystemClock},
+    store::DirectoryError,
+    tailnet::{BindError, Loopback},
+};
+
+/// How long a token that `serve --dev` made lives.
+const DEV_TOKEN: Duration = Duration::from_secs(24 * 3600);
+/// Where `serve --dev` listens.
+const DEV_LISTEN: &str = "127.0.0.1:8080";
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// For development: loopback, this machine as target, a fresh token
+    #[arg(long, required_unless_present = "config", conflicts_with = "config")]
+    dev: bool,
+    /// Where to listen in development
+    #[arg(long, value_name = "ADDR", default_value = DEV_LISTEN, conflicts_with = "config")]
+    listen: SocketAddr,
+    /// Run this configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match arguments.config {
+            Some(file) => {
+                let mut config = config::load(&file)?;
+                if let Some(directory) = directory {
+                    config.data_dir = data_directory(Some(directory))?;
+                }
+                serve(&config, false).await
+            }
+            None => {
+                let directory = data_directory(directory)?;
+                crate::store::prepare_directory(&directory).map_err(in_use)?;
+                // File roots are compared with what the kernel says, which has no links in it.
+                let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
+                serve(&Config::development(directory, arguments.listen), true).await
+            }
+        }
+    })
+}
+
+async fn serve(config: &Config, dev: bool) -> Result<(), Exit> {
+    logging::start(&config.log);
+    let lock = open_directory(&config.data_dir).map_err(in_use)?;
+    let Node::Loopback { listen } = &config.node;
+    let node = Loopback::bind(listen).await.map_err(|error| {
+        let code = if matches!(error, BindError::InUse { .. }) { 4 } else { 3 };
+        Exit::with(code, error)
+    })?;
+    if dev {
+        let files = config.data_dir.join("files");
+        DirBuilder::new().recursive(true).mode(0o700).create(&files).with_context(|| files.display().to_string())?;
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut app = App::start(config, Arc::new(node), clock.clone(), lock).await?;
+    let addresses: Vec<String> = app.addresses().iter().map(SocketAddr::to_string).collect();
+    tracing::info!(addresses = addresses.join(" "), profile = config.profile.as_str(), "serving");
+    if dev {
+        let token = dev_token(config, &app, clock).await?;
+        introduce(config, addresses.first().map_or("", String::as_str), &token)?;
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        error = app.failed() => {
+            app.stop().await;
+            return Err(error.into());
+        }
+    }
+    tracing::info!("stopping: calls that run are brought to their end; a second signal stops at once");
+    tokio::select! {
+        () = app.stop() => Ok(()),
+        _ = terminate.recv() => Err(anyhow::anyhow!("stopped before every call had ended").into()),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("stopped before every call had ended").into()),
+    }
+}
+
+fn in_use(error: DirectoryError) -> Exit {
+    let code = if matches!(error, DirectoryError::InUse { .. }) { 4 } else { 1 };
+    Exit::with(code, error)
+}
+
+/// A fresh token for the local user, also in `DIR/dev-token`.
+async fn dev_token(config: &Config, app: &App, clock: Arc<dyn Clock>) -> anyhow::Result<SecretString> {
+    let request = MintRequest {
+        subject: "dev".to_owned(),
+        owner: local_user(),
+        scopes: ScopeSet::new([Scope::Admin]),
+        engagement: "default".into(),
+        targets: None,
+        tools: None,
+        ttl: DEV_TOKEN,
+        binding: Binding::LocalUser(rustix::process::geteuid().as_raw()),
+    };
+    let caps = (config.profile.as_str(), config.profile.max_token_ttl());
+    let minted = mint(app.store(), &config.data_dir, request, caps, clock.now()).await?;
+    let details = serde_json::to_value(&minted.claims)?.as_object().cloned().unwrap_or_default();
+    Audit::administered(app.store(), clock, "token.mint", &local_user(), details).await?;
+    let path = config.data_dir.join("dev-token");
+    write_private(&path, minted.token.expose_secret()).with_context(|| path.display().to_string())?;
+    Ok(minted.token)
+}
+
+/// Replaces `path` in one step; never readable by others, not even for a moment.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+fn introduce(config: &Config, address: &str, token: &SecretString) -> io::Result<()> {
+    let directory = config.data_dir.display();
+    let token = token.expose_secret();
+    say(format_args!(
+        "\
+tailops is ready: http://{address}/mcp
+  data       {directory}
+  target     local (this machine; files: {directory}/files and /var/log)
+  token      {token}
+             (also in {directory}/dev-token; works from your own local user for 24 h)
+
+Connect Claude Code:
+  claude mcp add --transport http tailops http://{address}/mcp --header \"Authorization: Bearer {token}\"
+
+Three things to ask your agent:
+  What is this machine doing right now? Use tailops.
+  Which files under /var/log grew today, and what do their last lines say?
+  Restart the ssh service. (Critical: tailops will say that a person has to approve.)
+
+Look at the record:  tailops audit export --data-dir {directory}
+Stop with Ctrl-C."
+    ))
+}

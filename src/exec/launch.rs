@@ -1,0 +1,56 @@
+//! What a backend sends to a target to start one script: the same bytes for every backend. Sends nothing itself.
+
+use std::{fmt::Write as _, time::Duration};
+
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom, SystemRandom},
+};
+
+use crate::model::Script;
+
+/// A script ready to start.
+pub(super) struct Launch {
+    /// Opens sections of the output in this run only: 128 random bits in hex, so that no content can guess it.
+    pub(super) marker: String,
+    /// What the target's shell gets as its command.
+    pub(super) line: String,
+    /// What goes to its standard input.
+    pub(super) input: Vec<u8>,
+}
+
+/// Why a script cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaunchError {
+    /// An argument that no command line can carry.
+    #[error("{0}")]
+    Quote(#[from] crate::model::QuoteError),
+    /// Without a secret marker, content could pass for sections.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+impl Launch {
+    /// `script`, to be stopped on the target after `limit`.
+    pub(super) fn new(script: &Script, limit: Duration) -> Result<Self, LaunchError> {
+        let mut random = [0; 16];
+        SystemRandom::new().fill(&mut random).map_err(|_| LaunchError::Random)?;
+        let marker = hex(&random);
+        let line = script.command_line(&marker, limit)?;
+        Ok(Self { marker, line, input: script.input() })
+    }
+
+    /// Hex SHA-256 of the command line.
+    pub(super) fn line_sha256(&self) -> String {
+        hex(digest(&SHA256, self.line.as_bytes()).as_ref())
+    }
+}
+
+/// `bytes` in lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,326 @@
+//! Which names tell that their value is a secret, and which values are obviously none. Answers for field names,
+//! variables and flags alike; never looks at where they stand.
+
+use serde_json::Value;
+
+use super::ledger::is_mark;
+
+/// The kind of secret that a field, variable or flag of this name holds. None for names that only speak about
+/// secrets, such as `token_count` or `password_changed_at`.
+pub(super) fn kind(name: &str) -> Option<&'static str> {
+    if name.len() > 128 || name.contains(['=', '‹']) {
+        return None;
+    }
+    let words = words(name);
+    let mut words: &[String] = &words;
+    while let [rest @ .., last] = words
+        && !rest.is_empty()
+        && (last.bytes().all(|byte| byte.is_ascii_digit()) || QUALIFIERS.contains(&last.as_str()))
+    {
+        words = rest;
+    }
+    let [rest @ .., last] = words else { return None };
+    let last = last.trim_end_matches(|c: char| c.is_ascii_digit());
+    let before = rest.last().map(String::as_str).unwrap_or_default();
+    let compound = format!("{before}{last}");
+    if compound == "accesskey" && rest.iter().any(|word| word == "secret") {
+        return Some("aws-secret");
+    }
+    for (suffix, kind) in SUFFIXES {
+        if last.ends_with(suffix) || (compound.ends_with(suffix) && suffix.ends_with("key") && last == "key") {
+            let speaks = SPEAKING.contains(&compound.as_str()) || last == *suffix && ABOUT.contains(&before);
+            return (!speaks).then_some(*kind);
+        }
+    }
+    match last {
+        "pass" | "dbpass" | "userpass" | "rootpass" | "smtppass" | "keypass" | "storepass" | "authpass" | "psk" => {
+            Some("password")
+        }
+        _ => None,
+    }
+}
+
+/// The kind of secret in a JSON field. Beyond [`kind`] it knows names that only there mean one.
+pub(super) fn field(name: &str, value: &Value) -> Option<&'static str> {
+    let kind = kind(name).filter(|_| !(ambiguous(name) && (value.is_number() || path(value))));
+    let text = value.as_str();
+    kind.or(match name.to_ascii_lowercase().as_str() {
+        "authorization" | "proxy-authorization" if text.is_some() => Some("authorization"),
+        "cookie" | "set-cookie" if text.is_some_and(|text| text.contains('=')) => Some("cookie"),
+        // What Docker and npm keep: base64 of `user:password`.
+        "auth" | "_auth" if text.is_some_and(encoded) => Some("password"),
+        _ => None,
+    })
+}
+
+fn path(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with('/'))
+}
+
+fn encoded(text: &str) -> bool {
+    text.len() >= 12
+        && text.bytes().any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_'))
+}
+
+/// Whether a lone name is so common a word that only a telling value makes it one.
+pub(super) fn ambiguous(name: &str) -> bool {
+    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    ["pass", "pwd"].iter().any(|word| name.eq_ignore_ascii_case(word))
+}
+
+/// Endings of the last word, or of the last two where the last is `key`, with their kind.
+const SUFFIXES: &[(&str, &str)] = &[
+    ("password", "password"),
+    ("passwords", "password"),
+    ("passwd", "password"),
+    ("passwort", "password"),
+    ("passphrase", "password"),
+    ("passcode", "password"),
+    ("pwd", "password"),
+    ("presharedkey", "password"),
+    ("secret", "secret"),
+    ("secrets", "secret"),
+    ("credential", "secret"),
+    ("credentials", "secret"),
+    ("token", "token"),
+    ("privatekey", "private-key"),
+    ("apikey", "api-key"),
+    ("secretkey", "secret"),
+    ("authkey", "api-key"),
+    ("accesskey", "api-key"),
+    ("accountkey", "api-key"),
+    ("sharedkey", "api-key"),
+    ("masterkey", "api-key"),
+    ("signingkey", "api-key"),
+    ("encryptionkey", "api-key"),
+    ("storagekey", "api-key"),
+    ("deploykey", "api-key"),
+    ("hmackey", "api-key"),
+    ("licensekey", "api-key"),
+];
+
+/// Trailing words that only tell secrets of one kind apart.
+const QUALIFIERS: &[&str] = &[
+    "old",
+    "new",
+    "prod",
+    "production",
+    "dev",
+    "staging",
+    "stage",
+    "base",
+    "value",
+    "confirmation",
+    "confirm",
+    "current",
+    "primary",
+    "secondary",
+    "b64",
+    "base64",
+    "plain",
+    "plaintext",
+    "raw",
+    "text",
+];
+
+/// Words before the last that make it a place in a list, a counter or a grammar, not a secret.
+const ABOUT: &[&str] = &[
+    "next",
+    "page",
+    "continuation",
+    "continue",
+    "sync",
+    "start",
+    "end",
+    "max",
+    "min",
+    "stop",
+    "eos",
+    "bos",
+    "pad",
+    "unexpected",
+    "load",
+    "import",
+    "encrypted",
+    "per",
+    "ask",
+    "no",
+    "without",
+];
+
+/// Whole endings that are none.
+const SPEAKING: &[&str] = &["oldpwd", "nextpagetoken", "pagetoken", "nexttoken", "continuationtoken"];
+
+/// The words of a name, in lower case: `dbPassword`, `DB_PASSWORD` and `db-password` have the same two.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut characters = name.chars().peekable();
+    let mut previous = ' ';
+    while let Some(character) = characters.next() {
+        let next_is_lower = characters.peek().is_some_and(char::is_ascii_lowercase);
+        let starts = character.is_ascii_uppercase()
+            && (previous.is_ascii_lowercase()
+                || previous.is_ascii_digit()
+                || (previous.is_ascii_uppercase() && next_is_lower));
+        if !character.is_ascii_alphanumeric() || starts {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut()
+            && character.is_ascii_alphanumeric()
+        {
+            word.push(character.to_ascii_lowercase());
+        }
+        previous = character;
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Whether a value obviously stands in for a secret, or for none: empty, masked, a literal, a variable, or a mark
+/// of the guard itself.
+pub(super) fn placeholder(value: &str) -> bool {
+    let value = value.trim();
+    if value.is_empty() || is_mark(value) || !value.chars().any(char::is_alphanumeric) {
+        return true;
+    }
+    let lower = value.to_ascii_lowercase();
+    if matches!(lower.as_str(), "null" | "(null)" | "true" | "false" | "none" | "nil" | "undefined") {
+        return true;
+    }
+    if lower.len() > 2 && lower.bytes().all(|byte| matches!(byte, b'x' | b'*')) {
+        return true;
+    }
+    let inner = |open: &str, close: &str| lower.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+    if let Some(word) = inner("<", ">").or(inner("[", "]")).or(inner("(", ")")).or(Some(&lower)) {
+        let masked = matches!(word, "redacted" | "hidden" | "filtered" | "masked" | "removed" | "secret" | "omitted");
+        if masked && (word.len() < lower.len() || word == "redacted") {
+            return true;
+        }
+    }
+    if inner("<", ">").is_some_and(|word| word.bytes().all(|b| b.is_ascii_alphabetic() || b"-_ ".contains(&b))) {
+        return true;
+    }
+    if inner("${", "}").is_some_and(variable) || inner("{{", "}}").is_some() {
+        return true;
+    }
+    let named = value.strip_prefix('$').unwrap_or_default();
+    variable(named) && !named.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+fn variable(name: &str) -> bool {
+    name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_hold_secrets_are_known_in_every_spelling() {
+        for name in [
+            "password",
+            "PASSWORD",
+            "dbPassword",
+            "DB_PASSWORD",
+            "db-password",
+            "spring.datasource.password",
+            "passwd",
+            "PGPASSWORD",
+            "MYSQL_PWD",
+            "passphrase",
+            "secret",
+            "clientSecret",
+            "client_secret",
+            "JWTSecret",
+            "token",
+            "authToken",
+            "_authToken",
+            "X-Auth-Token",
+            "api_key",
+            "apiKey",
+            "APIKey",
+            "API key",
+            "x-api-key",
+            "aws_secret_access_key",
+            "SecretAccessKey",
+            "AccountKey",
+            "private_key",
+            "PrivateKey",
+            "password2",
+            "PASSWORD_1",
+            "password_confirmation",
+            "SECRET_KEY_BASE",
+            "db_pass",
+            "SMTP_PASS",
+            "psk",
+            "passwords",
+        ] {
+            assert!(kind(name).is_some(), "{name}");
+        }
+        assert_eq!(kind("AWS_SECRET_ACCESS_KEY"), Some("aws-secret"));
+    }
+
+    #[test]
+    fn names_that_only_speak_of_them_are_not() {
+        for name in [
+            "token_count",
+            "password_changed_at",
+            "secret_name",
+            "tokens_per_minute",
+            "key_id",
+            "access_key_id",
+            "tokens",
+            "next_token",
+            "nextPageToken",
+            "max_token",
+            "password_file",
+            "PASSWORD_FILE",
+            "public_key",
+            "OLDPWD",
+            "bypass",
+            "compass",
+            "LoadCredential",
+            "token_type",
+            "token_ttl",
+            "key",
+            "name",
+            "",
+            "PasswordAuthentication",
+            "secretary",
+            "systemd-ask-password-console.path",
+        ] {
+            assert_eq!(kind(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn stand_ins_are_no_secrets() {
+        for value in [
+            "",
+            " ",
+            "***",
+            "********",
+            "xxxx",
+            "<redacted>",
+            "[REDACTED]",
+            "redacted",
+            "<your-password>",
+            "null",
+            "true",
+            "None",
+            "$VAR",
+            "${VAR}",
+            "{{ .Values.x }}",
+            "‹secret:token#1›",
+            "‹cut:12 bytes›",
+            "...",
+        ] {
+            assert!(placeholder(value), "{value}");
+        }
+        for value in ["hunter2", "$ecret", "x", "nullable", "<a1>", "‹secret:hunter2", "0", "pass word"] {
+            assert!(!placeholder(value), "{value}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! HTTP: accepts connections, identifies their peers, and lets requests in one by one. The order on every request is
+//! peer, Host and Origin, token, limit, body, and only then the protocol.
+
+mod body;
+mod connection;
+mod enter;
+mod refuse;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router, middleware,
+    routing::{any, get},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::connection::{Paced, Phase};
+use crate::{
+    audit::Audit,
+    auth::Authenticator,
+    limits::Limits,
+    mcp::Endpoint,
+    model::CorrelationId,
+    tailnet::{Connection, Node, Peer, Unidentified},
+};
+
+/// The limits before anything is parsed.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Host names that requests may be for, with or without a port.
+    pub hosts: Vec<String>,
+    /// Origins that browsers may come from: `scheme://host[:port]`, exactly.
+    pub origins: Vec<String>,
+    /// The longest body.
+    pub max_body_bytes: usize,
+    /// The longest head; at least 8 KiB.
+    pub max_header_bytes: usize,
+    /// Open connections in all.
+    pub max_connections: usize,
+    /// Open connections of one peer.
+    pub max_connections_per_peer: usize,
+    /// From a request's first byte to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// Between requests.
+    pub idle_timeout: Duration,
+}
+
+/// Everything a request meets on its way in.
+pub struct Front {
+    /// The limits.
+    pub settings: HttpSettings,
+    /// Checks tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// Counts.
+    pub limits: Arc<Limits>,
+    /// Records refusals.
+    pub audit: Arc<Audit>,
+    /// What is behind.
+    pub endpoint: Endpoint,
+    /// Connections that are open now.
+    pub connections: Arc<AtomicUsize>,
+}
+
+/// What is known of the connection that a request came over.
+struct Line {
+    address: SocketAddr,
+    peer: Result<Arc<Peer>, Unidentified>,
+    phase: Phase,
+}
+
+/// Serves the connections of `node` until `stop`, then lets requests in flight end for `grace`.
+pub async fn serve(node: Arc<dyn Node>, front: Arc<Front>, stop: CancellationToken, grace: Duration) -> io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(enter::healthz))
+        .route("/readyz", get(enter::readyz))
+        .route("/mcp", any(enter::mcp))
+        .fallback(enter::not_found)
+        .layer(middleware::from_fn_with_state(front.clone(), enter::enter))
+        .with_state(front.clone());
+    let open = TaskTracker::new();
+    let peers = Arc::new(PerPeer::default());
+    while let Some(accepted) = stop.run_until_cancelled(node.accept()).await {
+        let connection = accepted?;
+        if front.connections.fetch_add(1, Ordering::Relaxed) >= front.settings.max_connections {
+            // Closed without a word: an answer would cost what the limit is there to save.
+            front.connections.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!("too many open connections: one more was closed");
+            continue;
+        }
+        let (node, front, router, peers, stop) =
+            (node.clone(), front.clone(), router.clone(), peers.clone(), stop.clone());
+        open.spawn(async move {
+            serve_connection(connection, &*node, &front, router, &peers, stop).await;
+            front.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    open.close();
+    if tokio::time::timeout(grace, open.wait()).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+    Ok(())
+}
+
+async fn serve_connection(
+    connection: Connection,
+    node: &dyn Node,
+    front: &Front,
+    router: Router,
+    peers: &PerPeer,
+    stop: CancellationToken,
+) {
+    let peer = connection.identify(node).await.map(Arc::new);
+    let key = peer.as_ref().map_or_else(|_| connection.peer.ip().to_string(), |peer| peer.id.clone());
+    let Some(_held) = peers.take(key, front.settings.max_connections_per_peer) else {
+        tracing::warn!("too many open connections of one peer: one more was closed");
+        return;
+    };
+    let phase = Phase::default();
+    let line = Arc::new(Line { address: connection.peer, peer, phase: phase.clone() });
+    let io = Paced::new(connection.stream, phase, front.settings.header_timeout);
+    let service = tower_service(router, line);
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Between requests this is the idle time; once a head has begun, `Paced` gives it less.
+        .header_read_timeout(front.settings.idle_timeout)
+        .max_buf_size(front.settings.max_header_bytes.max(8192))
+        .serve_connection(TokioIo::new(io), service);
+    let mut served = std::pin::pin!(served);
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+type Service = TowerToHyperService<middleware::AddExtension<Router, Arc<Line>>>;
+
+fn tower_service(router: Router, line: Arc<Line>) -> Service {
+    use tower_layer::Layer;
+    TowerToHyperService::new(axum::Extension(line).layer(router))
+}
+
+/// Counts connections by peer.
+#[derive(Default)]
+struct PerPeer {
+    open: Mutex<HashMap<String, usize>>,
+}
+
+struct Held<'a> {
+    peers: &'a PerPeer,
+    key: String,
+}
+
+impl PerPeer {
+    fn take(&self, key: String, most: usize) -> Option<Held<'_>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(key.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Held { peers: self, key })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut open = self.peers.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// The header that joins a reply to the audit log.
+const CORRELATION_ID: &str = "x-correlation-id";
+
+fn correlation_header(correlation: CorrelationId) -> hyper::header::HeaderValue {
+    hyper::header::HeaderValue::from_str(&correlation.to_string())
+        .unwrap_or_else(|_| hyper::header::HeaderValue::from_static("unknown"))
+}

@@ -1,0 +1,71 @@
+//! Reads a request's body under its limits and looks at it just enough: no key twice, and does it open a session?
+
+use std::{pin::pin, time::Duration};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+
+use crate::{
+    mcp::Opening,
+    model::{KeyFault, check_keys},
+};
+
+/// Why a body was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyFault {
+    #[error("the body is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("the body did not arrive within {} s", .0.as_secs_f32())]
+    TooSlow(Duration),
+    #[error("the body ended too early")]
+    Broken,
+    #[error("{0}")]
+    Keys(#[from] KeyFault),
+}
+
+/// The whole body, no longer than `most` and no later than `within`. A declared length over the limit is refused
+/// before a byte is read.
+pub(super) async fn read(body: Body, declared: Option<u64>, most: usize, within: Duration) -> Result<Bytes, BodyFault> {
+    if declared.is_some_and(|declared| declared > most as u64) {
+        return Err(BodyFault::TooLong(most));
+    }
+    tokio::time::timeout(within, collect(body, most)).await.map_err(|_| BodyFault::TooSlow(within))?
+}
+
+async fn collect(body: Body, most: usize) -> Result<Bytes, BodyFault> {
+    let mut body = pin!(body);
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else { continue };
+        let so_far = first.as_ref().map_or(0, Bytes::len) + rest.len();
+        if data.len() > most.saturating_sub(so_far) {
+            return Err(BodyFault::TooLong(most));
+        }
+        // Nearly every body is one frame, which then needs no copy.
+        if first.is_none() { first = Some(data) } else { rest.extend_from_slice(&data) }
+    }
+    let first = first.unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&rest);
+    Ok(whole.freeze())
+}
+
+#[derive(Deserialize)]
+struct Method<'a> {
+    #[serde(borrow, default)]
+    method: std::borrow::Cow<'a, str>,
+}
+
+/// Refuses a body that two parsers could read differently; says whether it opens a session.
+pub(super) fn check(body: &[u8]) -> Result<Opening, BodyFault> {
+    check_keys(body)?;
+    let opens = serde_json::from_slice::<Method<'_>>(body).is_ok_and(|message| message.method == "initialize");
+    Ok(if opens { Opening::Session } else { Opening::Other })
+}

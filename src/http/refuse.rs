@@ -1,0 +1,95 @@
+//! Refusals: recorded with their reason, then answered with a code, a message and the correlation id.
+
+use axum::{body::Body, response::Response};
+use hyper::{
+    StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
+use serde_json::json;
+
+use super::{CORRELATION_ID, Front, Line, correlation_header};
+use crate::{
+    audit::Refusal,
+    auth::{AuthFault, Caller},
+    model::CorrelationId,
+};
+
+/// One refusal.
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    /// For the caller.
+    pub(super) message: String,
+    /// For the auditor, where it says more.
+    pub(super) detail: Option<String>,
+    /// One more header.
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), detail: None, header: None }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        self.header = HeaderValue::from_str(value).ok().map(|value| (name, value));
+        self
+    }
+
+    /// RFC 6750, section 3. No `resource_metadata`: clients that find it drop their token and start OAuth.
+    pub(super) fn of_auth(fault: &AuthFault) -> Self {
+        let status = match fault {
+            AuthFault::UnexpectedSource => StatusCode::FORBIDDEN,
+            AuthFault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        let mut refused = Self::new(status, fault.code(), fault.to_string());
+        refused.detail = fault.detail().map(|detail| format!("{fault}: {detail}"));
+        if status != StatusCode::UNAUTHORIZED {
+            return refused;
+        }
+        let error = if *fault == AuthFault::Missing { "invalid_request" } else { "invalid_token" };
+        let challenge = format!(r#"Bearer error="{error}", error_description="{}: {fault}""#, fault.code());
+        refused.header(header::WWW_AUTHENTICATE, &challenge)
+    }
+}
+
+/// Records `refused` and answers it. What cannot be recorded is answered with `audit_unavailable` instead.
+pub(super) async fn refuse(
+    front: &Front,
+    line: &Line,
+    caller: Option<&Caller>,
+    correlation: CorrelationId,
+    request: (&str, &str),
+    refused: Refused,
+) -> Response {
+    let refusal = Refusal {
+        correlation,
+        peer: line.peer.as_deref().ok(),
+        address: line.address,
+        caller,
+        code: refused.code,
+        reason: refused.detail.clone().unwrap_or_else(|| refused.message.clone()),
+        request,
+        status: refused.status.as_u16(),
+    };
+    tracing::debug!(correlation_id = %correlation, code = refused.code, "refused");
+    match front.audit.refuse(&refusal).await {
+        Ok(()) => answer(correlation, &refused),
+        Err(error) => {
+            let unrecorded = Refused::new(StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable", error.to_string());
+            answer(correlation, &unrecorded)
+        }
+    }
+}
+
+fn answer(correlation: CorrelationId, refused: &Refused) -> Response {
+    let body = json!({"code": refused.code, "message": refused.message, "correlation_id": correlation});
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = refused.status;
+    let headers = response.headers_mut();
+    headers.extend(refused.header.clone());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CORRELATION_ID, correlation_header(correlation));
+    response
+}

@@ -1,0 +1,184 @@
+//! One tool call, top to bottom. This is the only way anything runs: identify and authenticate happened before; here
+//! the call is planned, limited, decided, permitted, run, rendered, guarded and recorded, in this order.
+
+mod answers;
+mod error;
+mod reply;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+pub use error::CallError;
+use futures_util::FutureExt;
+pub use reply::{Envelope, Reply};
+use serde_json::{Map, Value};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::answers::Answers;
+pub use self::answers::GatewayFacts;
+use crate::{
+    approval::Approvals,
+    audit::{Audit, Entry, Unrecorded},
+    auth::Caller,
+    exec::Executors,
+    fleet::Registry,
+    guard::Guard,
+    limits::Limits,
+    model::{Clock, CorrelationId, Step, StepOutcome, StepOutput},
+    policy::{Decision, Policy},
+    tools::{self, Kind, PlanContext, Tool},
+};
+
+/// One call of a tool.
+#[derive(Clone, Debug)]
+pub struct ToolCall {
+    /// The tool's name as the caller wrote it.
+    pub name: String,
+    /// The arguments as the caller wrote them; keys already checked for doubles.
+    pub arguments: Map<String, Value>,
+    /// Joins everything this call causes.
+    pub correlation: CorrelationId,
+}
+
+/// The stations of a call.
+pub struct Pipeline {
+    policy: Arc<Policy>,
+    approvals: Approvals,
+    limits: Arc<Limits>,
+    executors: Executors,
+    answers: Answers,
+    registry: Arc<Registry>,
+    guard: Arc<Guard>,
+    audit: Arc<Audit>,
+    clock: Arc<dyn Clock>,
+    running: TaskTracker,
+}
+
+/// What a pipeline is made of.
+#[expect(missing_docs, reason = "one field a station, each documented at its type")]
+pub struct Stations {
+    pub policy: Arc<Policy>,
+    pub approvals: Approvals,
+    pub limits: Arc<Limits>,
+    pub executors: Executors,
+    pub registry: Arc<Registry>,
+    pub guard: Arc<Guard>,
+    pub audit: Arc<Audit>,
+    pub clock: Arc<dyn Clock>,
+    pub gateway: Arc<GatewayFacts>,
+}
+
+impl Pipeline {
+    /// The pipeline through these stations.
+    pub fn new(stations: Stations) -> Self {
+        let Stations { policy, approvals, limits, executors, registry, guard, audit, clock, gateway } = stations;
+        let answers =
+            Answers::new(policy.clone(), registry.clone(), audit.clone(), limits.clone(), clock.clone(), gateway);
+        let running = TaskTracker::new();
+        Self { policy, approvals, limits, executors, answers, registry, guard, audit, clock, running }
+    }
+
+    /// Runs `call` for `caller` in a task of its own, so that a client that hangs up does not cut a write in half: a
+    /// read stops when `gone` is cancelled, a write goes on to its end and its record.
+    pub async fn call(self: Arc<Self>, caller: Caller, call: ToolCall, gone: CancellationToken) -> Reply {
+        let correlation = call.correlation;
+        let this = self.clone();
+        let task = self.running.spawn(async move {
+            let result = this.recorded(&caller, &call, &gone).await;
+            Reply::new(correlation, result, &this.guard)
+        });
+        match task.await {
+            Ok(reply) => reply,
+            Err(_) => Reply::new(correlation, Err(CallError::Internal), &self.guard),
+        }
+    }
+
+    async fn recorded(
+        &self,
+        caller: &Caller,
+        call: &ToolCall,
+        gone: &CancellationToken,
+    ) -> Result<Envelope, CallError> {
+        let mut entry = self.audit.open(caller, call.correlation, &call.name, &call.arguments)?;
+        // A tool that panics is a fault of ours, yet its caller gets an answer and its entry an end.
+        let result = AssertUnwindSafe(self.gated(caller, call, &mut entry, gone)).catch_unwind().await;
+        let result = result.unwrap_or_else(|_| {
+            tracing::error!(correlation_id = %call.correlation, tool = call.name, "a call panicked");
+            Err(CallError::Internal)
+        });
+        let ran = entry.has_intent();
+        match entry.finish(error::outcome_of(&result)).await {
+            Ok(()) => result, // durable before the reply leaves
+            Err(Unrecorded) => Err(CallError::AuditUnavailable { ran }),
+        }
+    }
+
+    async fn gated(
+        &self,
+        caller: &Caller,
+        call: &ToolCall,
+        entry: &mut Entry,
+        gone: &CancellationToken,
+    ) -> Result<Envelope, CallError> {
+        let tool = tools::find(&call.name).ok_or_else(|| CallError::UnknownTool(call.name.clone()))?;
+        let operation = tool.plan(&call.arguments, &self.plan_context(caller))?;
+        entry.planned(&operation);
+        self.limits.operation(&caller.token().jti, operation.effect, operation.risk)?;
+        let decision = self.policy.decide(caller, operation, self.clock.now());
+        entry.decided(&decision).await?; // durable before anything is changed
+        let permit = match decision {
+            Decision::Allow(permit, _) => permit,
+            Decision::Ask(pending) => self.approvals.obtain(pending).await?,
+            Decision::Deny(denial) => {
+                return Err(CallError::Denied { code: denial.code(), message: denial.message().to_owned() });
+            }
+        };
+        let changes = permit.operation().effect.changes();
+        let raw = match permit.operation().steps.first() {
+            Some(Step::Gateway(_)) => self.answers.run(caller, permit).await?,
+            // Only a read stops when its caller goes.
+            _ if changes => self.executors.run(permit, &CancellationToken::new()).await?,
+            _ => self.executors.run(permit, gone).await?,
+        };
+        let exec = reply::executions(&raw);
+        if let Some(StepOutput::Script(last)) = raw.outputs.last()
+            && !matches!(last.outcome, StepOutcome::Exited(_))
+        {
+            return Err(CallError::Unfinished { outcome: last.outcome.clone(), changes, exec });
+        }
+        let content = match tool.render(&raw) {
+            Ok(content) => content,
+            Err(error) => return Err(CallError::Failed { error, exec }),
+        };
+        Ok(Envelope::new(&raw.operation, call.correlation, self.guard.release(content), exec))
+    }
+
+    /// Waits until every call that runs has ended and is recorded, at most `most`.
+    pub async fn drain(&self, most: Duration) {
+        self.running.close();
+        if tokio::time::timeout(most, self.running.wait()).await.is_err() {
+            tracing::error!("some calls did not end in time; what they changed is on record as begun");
+        }
+    }
+
+    fn plan_context<'a>(&'a self, caller: &'a Caller) -> PlanContext<'a> {
+        PlanContext { engagement: &caller.token().engagement, registry: &self.registry, now: self.clock.now() }
+    }
+
+    /// The tools that `caller` could be allowed to call on anything it can reach: what a list shows.
+    pub fn visible<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'static dyn Tool> + 'a {
+        tools::ALL.iter().copied().filter(move |tool| {
+            let spec = tool.spec();
+            self.policy.could_allow(caller, spec.name, spec.scopes)
+                && (spec.kind == Kind::Gateway || self.offered(caller, spec))
+        })
+    }
+
+    /// Whether some target within reach offers what the tool needs.
+    fn offered(&self, caller: &Caller, spec: &tools::Spec) -> bool {
+        let token = caller.token();
+        self.registry.targets_of(&token.engagement).any(|target| {
+            token.targets.as_ref().is_none_or(|targets| targets.contains(&target.id))
+                && self.policy.offers(target, spec.scopes)
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Questions about the gateway itself, answered under a permit like any other step. The only steps that may know the
+//! caller; executors never do.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::CallError;
+use crate::{
+    audit::Audit,
+    auth::Caller,
+    exec::ExecError,
+    fleet::Registry,
+    limits::Limits,
+    model::{
+        AuditFilter, Clock, FleetFilter, Inquiry, Operation, Question, RawOutput, Scope, Step, StepOutput, TargetId,
+    },
+    policy::{Permit, Policy},
+    store::{Store, StoreError},
+};
+
+/// What the gateway knows of itself.
+#[derive(Debug)]
+pub struct GatewayFacts {
+    /// When it started.
+    pub started: Timestamp,
+    /// How it is on the network.
+    pub node: &'static str,
+    /// The configuration's profile.
+    pub profile: &'static str,
+    /// Hex SHA-256 of the configuration in force.
+    pub config_sha256: String,
+    /// Connections that are open now.
+    pub connections: Arc<AtomicUsize>,
+    /// The database.
+    pub store: Store,
+}
+
+/// Answers questions.
+pub(super) struct Answers {
+    policy: Arc<Policy>,
+    registry: Arc<Registry>,
+    audit: Arc<Audit>,
+    limits: Arc<Limits>,
+    clock: Arc<dyn Clock>,
+    gateway: Arc<GatewayFacts>,
+}
+
+impl From<StoreError> for CallError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl Answers {
+    pub(super) fn new(
+        policy: Arc<Policy>,
+        registry: Arc<Registry>,
+        audit: Arc<Audit>,
+        limits: Arc<Limits>,
+        clock: Arc<dyn Clock>,
+        gateway: Arc<GatewayFacts>,
+    ) -> Self {
+        Self { policy, registry, audit, limits, clock, gateway }
+    }
+
+    /// Answers the question that `permit` allows.
+    pub(super) async fn run(&self, caller: &Caller, permit: Permit) -> Result<RawOutput, CallError> {
+        let operation = permit.redeem(self.clock.now()).map_err(|_| CallError::NotRun(ExecError::Expired))?;
+        let Some(Step::Gateway(question)) = operation.steps.first() else {
+            return Err(CallError::NotRun(ExecError::NoExecutor));
+        };
+        let answer = match question {
+            Question::Token => self.token(caller),
+            Question::Policy(inquiry) => self.explain(caller, inquiry),
+            Question::Audit(filter) => self.records(&operation, filter).await?,
+            Question::Fleet(filter) => self.targets(&operation, filter),
+            Question::Gateway(sections) => self.about(&operation, sections).await?,
+        };
+        Ok(RawOutput { operation, outputs: vec![StepOutput::Answer(answer)] })
+    }
+
+    fn token(&self, caller: &Caller) -> Value {
+        let (token, peer, limits) = (caller.token(), caller.peer(), self.limits.settings());
+        let effective: Vec<_> =
+            Scope::ALL.iter().filter(|scope| token.scopes.allows(**scope)).map(|scope| scope.as_str()).collect();
+        json!({
+            "jti": token.jti,
+            "subject": token.subject,
+            "owner": token.owner,
+            "scopes": token.scopes,
+            "effective_scopes": effective,
+            "engagement": token.engagement,
+            "targets": token.targets,
+            "tools": token.tools,
+            "issued": token.issued,
+            "expires": token.expires,
+            "expires_in_s": token.expires.as_second() - self.clock.now().as_second(),
+            "binding": token.binding,
+            "limits": {
+                "calls_per_minute": limits.calls_per_minute,
+                "calls_burst": limits.calls_burst,
+                "writes_per_minute": limits.writes_per_minute,
+                "critical_per_hour": limits.critical_per_hour,
+            },
+            "peer": {
+                "id": peer.id,
+                "node": peer.node,
+                "user": peer.user,
+                "tags": peer.tags,
+                "tailnet": peer.tailnet,
+            },
+        })
+    }
+
+    fn explain(&self, caller: &Caller, inquiry: &Inquiry) -> Value {
+        let operation = match &inquiry.planned {
+            Ok(operation) => operation.clone(),
+            Err((code, message)) => {
+                return json!({"tool": inquiry.tool, "decision": "invalid", "code": code, "message": message, "checks": []});
+            }
+        };
+        let decision = self.policy.decide(caller, operation, self.clock.now());
+        let operation = decision.operation();
+        json!({
+            "tool": inquiry.tool,
+            "decision": decision.verdict(),
+            "rule": decision.rule(),
+            "checks": decision.trace(),
+            "operation": {
+                "target": operation.target.as_ref().map(|target| &target.id),
+                "scopes": operation.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+                "effect": operation.effect,
+                "risk": operation.risk,
+                "raised": operation.raised,
+                "dry_run": operation.dry_run,
+                "arguments": operation.arguments,
+            },
+        })
+    }
+
+    async fn records(&self, operation: &Operation, filter: &AuditFilter) -> Result<Value, CallError> {
+        let reader = self.audit.reader();
+        let page = reader.page(&operation.engagement, filter).await?;
+        Ok(
+            json!({"records": page.records, "next_cursor": page.next.map(|next| next.to_string()), "log": self.head().await?}),
+        )
+    }
+
+    async fn head(&self) -> Result<Value, CallError> {
+        let last = self.audit.reader().last().await?;
+        Ok(json!({
+            "recording": self.audit.is_recording(),
+            "last_seq": last.as_ref().map_or(0, |leaf| leaf.seq),
+            "last_leaf_hash": last.map(|leaf| leaf.leaf_hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        }))
+    }
+
+    fn targets(&self, operation: &Operation, filter: &FleetFilter) -> Value {
+        let wanted = |is: Option<&str>, wanted: &Option<String>| wanted.is_none() || is == wanted.as_deref();
+        let selected: Vec<_> = self
+            .registry
+            .targets_of(&operation.engagement)
+            .filter(|target| {
+                filter.tag.as_ref().is_none_or(|tag| target.tags.contains(tag))
+                    && wanted(target.segment.as_deref(), &filter.segment)
+                    && wanted(Some(target.kind.as_str()), &filter.kind)
+            })
+            .collect();
+        let total = selected.len();
+        let is_after = |id: &TargetId| filter.after.as_ref().is_none_or(|after| id > after);
+        let mut rest = selected.into_iter().filter(|target| is_after(&target.id));
+        let page: Vec<_> = rest.by_ref().take(filter.limit as usize).collect();
+        let next = rest.next().and(page.last()).map(|last| last.id.clone());
+        let entries: Vec<Value> = page
+            .into_iter()
+            .map(|target| {
+                json!({
+                    "id": target.id,
+                    "kind": target.kind,
+                    "segment": target.segment,
+                    "tags": target.tags,
+                    "capabilities": target.capabilities,
+                })
+            })
+            .collect();
+        json!({"targets": entries, "total": total, "next_cursor": next})
+    }
+
+    async fn about(&self, operation: &Operation, sections: &[String]) -> Result<Value, CallError> {
+        let (gateway, now) = (&self.gateway, self.clock.now());
+        let mut about = Map::new();
+        let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+        if wanted("version") {
+            about.insert(
+                "version".into(),
+                json!({
+                    "tailops": env!("CARGO_PKG_VERSION"),
+                    "started": gateway.started,
+                    "uptime_s": now.as_second() - gateway.started.as_second(),
+                }),
+            );
+        }
+        if wanted("health") {
+            about.insert(
+                "health".into(),
+                json!({
+                    "recording": self.audit.is_recording(),
+                    "connections": gateway.connections.load(Ordering::Relaxed),
+                }),
+            );
+        }
+        if wanted("config") {
+            about.insert(
+                "config".into(),
+                json!({
+                    "node": gateway.node,
+                    "profile": gateway.profile,
+                    "sha256": gateway.config_sha256,
+                    "targets": self.registry.targets_of(&operation.engagement).count(),
+                }),
+            );
+        }
+        if wanted("credentials") {
+            let keys: Vec<Value> = gateway
+                .store
+                .token_keys()
+                .await?
+                .into_iter()
+                .map(|key| {
+                    json!({
+                        "kind": "token_key",
+                        "id": key.key_id,
+                        "age_s": now.as_second() - key.created_at.as_second(),
+                        "retires": key.retires_at,
+                    })
+                })
+                .collect();
+            about.insert("credentials".into(), Value::from(keys));
+        }
+        if wanted("audit") {
+            about.insert("audit".into(), self.head().await?);
+        }
+        Ok(Value::Object(about))
+    }
+}

@@ -1,0 +1,175 @@
+//! What the caller gets: one envelope for every tool, or a refusal with a code, a message and a hint.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::CallError;
+use crate::{
+    audit::Execution,
+    guard::{Guard, Output, Redactions},
+    model::{CorrelationId, Missing, Operation, RawOutput, StepOutcome, StepOutput},
+};
+
+/// The answer to a call that worked.
+#[derive(Debug, Serialize)]
+pub struct Envelope {
+    /// Always true.
+    pub ok: bool,
+    /// The target's id, or `gateway`.
+    pub target: String,
+    /// Finds the call in the audit log.
+    pub correlation_id: CorrelationId,
+    /// Whether this only previews.
+    pub dry_run: bool,
+    /// The tool's own data.
+    pub data: Value,
+    /// For a change: whether something changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<bool>,
+    /// The state before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    /// The state after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Value>,
+    /// What ran on the target.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exec: Vec<Execution>,
+    /// Whether something was cut off.
+    pub truncated: bool,
+    /// Where the next page starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// What could not be had, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<Missing>,
+    /// What was taken out, by kind.
+    pub redactions: Redactions,
+    /// What to know besides.
+    pub warnings: Vec<String>,
+}
+
+impl Envelope {
+    /// The envelope around what the guard let out.
+    pub(super) fn new(
+        operation: &Operation,
+        correlation_id: CorrelationId,
+        output: Output,
+        exec: Vec<Execution>,
+    ) -> Self {
+        let (content, redactions) = output.into_parts();
+        Self {
+            ok: true,
+            target: operation.target.as_ref().map_or_else(|| "gateway".to_owned(), |target| target.id.to_string()),
+            correlation_id,
+            dry_run: operation.dry_run,
+            data: content.data,
+            changed: content.changed,
+            before: content.before,
+            after: content.after,
+            exec,
+            truncated: content.truncated,
+            next_cursor: content.next_cursor,
+            partial: content.partial,
+            redactions,
+            warnings: content.warnings,
+        }
+    }
+
+    /// The JSON schema of an envelope whose `data` has the schema `data`.
+    pub fn schema(data: Value) -> Value {
+        let missing = crate::tools::schema_of::<Vec<Missing>>();
+        json!({
+            "type": "object",
+            "properties": {
+                "ok": {"const": true},
+                "target": {"type": "string"},
+                "correlation_id": {"type": "string"},
+                "dry_run": {"type": "boolean"},
+                "data": data,
+                "changed": {"type": "boolean"},
+                "before": {},
+                "after": {},
+                "exec": {"type": "array", "items": {"type": "object"}},
+                "truncated": {"type": "boolean"},
+                "next_cursor": {"type": "string"},
+                "partial": missing,
+                "redactions": {"type": "object", "additionalProperties": {"type": "integer"}},
+                "warnings": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["ok", "target", "correlation_id", "dry_run", "data", "truncated", "redactions", "warnings"],
+        })
+    }
+}
+
+/// The reply to one call.
+#[derive(Debug)]
+pub struct Reply {
+    /// The envelope or the refusal.
+    pub body: Value,
+    /// Whether it is a refusal.
+    pub is_error: bool,
+    /// Whether there is no such tool, which the protocol says in its own way.
+    pub unknown_tool: bool,
+}
+
+impl Reply {
+    /// The reply that `result` makes. Whatever a refusal says is guarded too.
+    pub(super) fn new(correlation: CorrelationId, result: Result<Envelope, CallError>, guard: &Guard) -> Self {
+        match result {
+            Ok(envelope) => match serde_json::to_value(&envelope) {
+                Ok(body) => Self { body, is_error: false, unknown_tool: false },
+                Err(_) => Self::new(correlation, Err(CallError::Internal), guard),
+            },
+            Err(error) => {
+                let mut body = Map::new();
+                body.insert("ok".into(), false.into());
+                body.insert("code".into(), error.code().into());
+                body.insert("message".into(), guard.text(&error.message()).text.into());
+                body.insert("correlation_id".into(), correlation.to_string().into());
+                if let Some(hint) = error.hint() {
+                    body.insert("hint".into(), guard.text(hint).text.into());
+                }
+                if let Some(seconds) = error.retry_after_s() {
+                    body.insert("retry_after_s".into(), seconds.into());
+                }
+                if !error.exec().is_empty() {
+                    body.insert("exec".into(), serde_json::to_value(error.exec()).unwrap_or_default());
+                }
+                let body = Value::Object(body);
+                Self { body, is_error: true, unknown_tool: matches!(error, CallError::UnknownTool(_)) }
+            }
+        }
+    }
+}
+
+/// What ran, for reply and record: digests and sizes, never content.
+pub(super) fn executions(raw: &RawOutput) -> Vec<Execution> {
+    raw.outputs
+        .iter()
+        .filter_map(|output| match output {
+            StepOutput::Script(script) => Some(script),
+            StepOutput::Answer(_) => None,
+        })
+        .map(|script| {
+            let (outcome, exit_code) = match &script.outcome {
+                StepOutcome::Exited(code) => ("exited".to_owned(), Some(*code)),
+                StepOutcome::Signalled(signal) => (format!("signalled:{signal}"), None),
+                StepOutcome::Stopped { limit, stopped } => {
+                    (format!("stopped:{limit}:{stopped:?}").to_lowercase(), None)
+                }
+                StepOutcome::Lost(_) => ("lost".to_owned(), None),
+                StepOutcome::NotStarted(_) => ("not_started".to_owned(), None),
+            };
+            Execution {
+                template_id: script.template_id,
+                argv_sha256: script.argv_sha256.clone(),
+                outcome,
+                exit_code,
+                stdout_bytes: script.stdout.total,
+                stdout_sha256: script.stdout.sha256.clone(),
+                duration_ms: u64::try_from(script.duration.as_millis()).unwrap_or(u64::MAX),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,143 @@
+//! The three answers of policy, each with the trace of checks that led to it.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::Permit;
+use crate::model::Operation;
+
+/// What one check said. Ordered by weight: a deny outweighs an ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing against it.
+    Pass,
+    /// Only with a person's yes.
+    Ask,
+    /// No.
+    Deny,
+}
+
+/// One line of the trace.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// The check, e.g. `token_scope`.
+    pub name: &'static str,
+    /// What it said.
+    pub verdict: Verdict,
+    /// The code a refusal for this reason carries; empty on a pass.
+    pub code: &'static str,
+    /// Why; empty on a pass.
+    pub detail: Cow<'static, str>,
+}
+
+impl Check {
+    /// A check that passes or denies. The detail is made only for a denial.
+    pub(super) fn new(name: &'static str, pass: bool, code: &'static str, detail: impl FnOnce() -> String) -> Self {
+        if pass {
+            Self { name, verdict: Verdict::Pass, code: "", detail: Cow::Borrowed("") }
+        } else {
+            Self { name, verdict: Verdict::Deny, code, detail: Cow::Owned(detail()) }
+        }
+    }
+}
+
+/// The answer of policy.
+#[derive(Debug)]
+pub enum Decision {
+    /// It may run: the permit is the proof.
+    Allow(Permit, Vec<Check>),
+    /// It may run once a person said yes to exactly this.
+    Ask(Pending),
+    /// It may not run.
+    Deny(Denial),
+}
+
+impl Decision {
+    /// `allow`, `ask` or `deny`.
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self::Allow(..) => "allow",
+            Self::Ask(_) => "ask",
+            Self::Deny(_) => "deny",
+        }
+    }
+
+    /// Every check, in order.
+    pub fn trace(&self) -> &[Check] {
+        match self {
+            Self::Allow(_, trace) => trace,
+            Self::Ask(pending) => &pending.trace,
+            Self::Deny(denial) => &denial.trace,
+        }
+    }
+
+    /// The operation that was judged.
+    pub fn operation(&self) -> &Operation {
+        match self {
+            Self::Allow(permit, _) => permit.operation(),
+            Self::Ask(pending) => &pending.operation,
+            Self::Deny(denial) => &denial.operation,
+        }
+    }
+
+    /// The rule or check that decided, for the record.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Allow(permit, _) => permit.rule(),
+            Self::Ask(pending) => deciding(&pending.trace, Verdict::Ask).map_or("", |check| check.name),
+            Self::Deny(denial) => deciding(&denial.trace, Verdict::Deny).map_or("", |check| check.name),
+        }
+    }
+}
+
+/// An operation that waits for a person's yes.
+#[derive(Debug)]
+pub struct Pending {
+    operation: Operation,
+    trace: Vec<Check>,
+}
+
+impl Pending {
+    pub(super) fn new(operation: Operation, trace: Vec<Check>) -> Self {
+        Self { operation, trace }
+    }
+
+    /// What would run.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// Why a person has to agree.
+    pub fn why(&self) -> &str {
+        deciding(&self.trace, Verdict::Ask).map_or("", |check| &check.detail)
+    }
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub struct Denial {
+    operation: Operation,
+    trace: Vec<Check>,
+}
+
+impl Denial {
+    pub(super) fn new(operation: Operation, trace: Vec<Check>) -> Self {
+        Self { operation, trace }
+    }
+
+    /// For programs, e.g. `insufficient_scope`.
+    pub fn code(&self) -> &'static str {
+        deciding(&self.trace, Verdict::Deny).map_or("denied", |check| check.code)
+    }
+
+    /// For the caller.
+    pub fn message(&self) -> &str {
+        deciding(&self.trace, Verdict::Deny).map_or("not allowed", |check| &check.detail)
+    }
+}
+
+fn deciding(trace: &[Check], verdict: Verdict) -> Option<&Check> {
+    trace.iter().find(|check| check.verdict == verdict)
+}

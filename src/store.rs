@@ -1,0 +1,90 @@
+//! What is kept: SQLite in the data directory, one file a table, the only SQL. Knows rows, not rules.
+
+mod directory;
+mod leaves;
+mod meta;
+mod tokens;
+
+use std::path::Path;
+
+pub(crate) use directory::check_private;
+pub use directory::{DirectoryError, DirectoryLock, prepare_directory};
+pub use leaves::{LeafReader, LeafRow, LeafWriter, StoredLeaf};
+use sqlx::{
+    SqlitePool,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+pub use tokens::{KeyRow, TokenRow};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The database's name in the data directory.
+pub const FILE: &str = "tailops.db";
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Made by a newer version.
+    #[error("the database was made by a newer tailops (it has migration {0}): run that version or restore a backup")]
+    Newer(i64),
+    /// A migration that was applied is not the one this version knows.
+    #[error("the database's migrations are not this version's ({0}): restore a backup")]
+    Foreign(String),
+    /// The database itself failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A row does not hold what was written.
+    #[error("database: column {column} of table {table} is damaged")]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// The file cannot be made.
+    #[error("database file: {0}")]
+    File(#[from] std::io::Error),
+}
+
+impl StoreError {
+    /// Whether the row was refused because its key is taken.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}
+
+impl Store {
+    /// Opens the database in `directory`, makes it if there is none and brings its tables up to date.
+    pub async fn open(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join(FILE);
+        directory::create_private(&path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(false)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An answer may leave once its record is on disk: every commit syncs the log.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(std::time::Duration::from_secs(5))
+            .statement_cache_capacity(128);
+        let pool = SqlitePoolOptions::new().min_connections(0).max_connections(4).connect_with(options).await?;
+        MIGRATIONS.run(&pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::Newer(version),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => StoreError::Database(error),
+            other => StoreError::Foreign(other.to_string()),
+        })?;
+        Ok(Self { pool })
+    }
+
+    /// Closes every connection; what is committed is on disk.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

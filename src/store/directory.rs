@@ -1,0 +1,124 @@
+//! The data directory and the private files in it: made with the right modes, refused with the wrong ones.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Why a directory or private file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Others can read or write it.
+    #[error("{} is open to others (mode {mode:04o}): run `chmod {wanted:04o} {}`", path.display(), path.display())]
+    Mode {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Its mode bits.
+        mode: u32,
+        /// The mode that is right.
+        wanted: u32,
+    },
+    /// Somebody else owns it.
+    #[error("{} belongs to uid {owner}: run `chown {wanted} {}` or run tailops as that user", path.display(), path.display())]
+    Owner {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who runs.
+        wanted: u32,
+    },
+    /// Not a directory, or not a file.
+    #[error("{} is not a {wanted}", path.display())]
+    Kind {
+        /// Which.
+        path: PathBuf,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// Another service uses it.
+    #[error("{} is in use by another tailops: stop it, or choose another with --data-dir", path.display())]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl DirectoryError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |error| Self::Io { path: path.to_owned(), error }
+    }
+}
+
+/// Makes `path` (and its parents) with mode 0700 if it is not there; refuses one that others can enter or own.
+pub fn prepare_directory(path: &Path) -> Result<(), DirectoryError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DirectoryError::io(path))?;
+    check(path, "directory", 0o700)
+}
+
+/// Refuses a private file that others can read or own.
+pub(crate) fn check_private(path: &Path) -> Result<(), DirectoryError> {
+    check(path, "file", 0o600)
+}
+
+fn check(path: &Path, wanted: &'static str, mode: u32) -> Result<(), DirectoryError> {
+    // The link itself is looked at: a private file that is a link to somewhere else is not ours to trust.
+    let found = path.symlink_metadata().map_err(DirectoryError::io(path))?;
+    let right_kind = if wanted == "file" { found.is_file() } else { found.is_dir() };
+    if !right_kind {
+        return Err(DirectoryError::Kind { path: path.to_owned(), wanted });
+    }
+    let owner = rustix::process::geteuid().as_raw();
+    if found.uid() != owner {
+        return Err(DirectoryError::Owner { path: path.to_owned(), owner: found.uid(), wanted: owner });
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err(DirectoryError::Mode { path: path.to_owned(), mode: found.mode() & 0o7777, wanted: mode });
+    }
+    Ok(())
+}
+
+/// Makes an empty file of mode 0600 if there is none.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Held while a service uses a data directory. Given up when dropped, and by the system when the process dies.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _file: File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock of `directory`. Errors at once where another process holds it.
+    pub fn take(directory: &Path) -> Result<Self, DirectoryError> {
+        let path = directory.join("lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(DirectoryError::io(&path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::InUse { path: directory.to_owned() }),
+            Err(error) => Err(DirectoryError::Io { path, error: error.into() }),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `gateway_inspect`: how is the gateway itself?
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    Kind, PlanContext, Spec, Tool, ToolError,
+    kit::{answer, arguments, data, schema_of},
+};
+use crate::model::{Content, Effect, Operation, Question, RawOutput, Risk, Scope, Step};
+
+/// The tool.
+pub(super) struct GatewayInspect;
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Args {
+    /// Default: all
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sections: Vec<Section>,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Section {
+    Version,
+    Health,
+    Config,
+    Credentials,
+    Audit,
+}
+
+/// The shape of the answer.
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "read by its schema only")]
+struct Data {
+    #[serde(default)]
+    version: Option<Map<String, Value>>,
+    #[serde(default)]
+    health: Option<Map<String, Value>>,
+    #[serde(default)]
+    config: Option<Map<String, Value>>,
+    #[serde(default)]
+    credentials: Option<Vec<Map<String, Value>>>,
+    #[serde(default)]
+    audit: Option<Map<String, Value>>,
+}
+
+const SPEC: Spec = Spec {
+    name: "gateway_inspect",
+    title: "Inspect the gateway",
+    help: "Shows the gateway's version, health, configuration digest, ages of its credentials and the head of its audit log.",
+    scopes: &[Scope::SecurityRead],
+    risk: Risk::Low,
+    effect: Effect::Read,
+    kind: Kind::Gateway,
+    idempotent: true,
+    open_world: false,
+    input: schema_of::<Args>,
+    output: schema_of::<Data>,
+};
+
+impl Tool for GatewayInspect {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn plan(&self, raw: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError> {
+        let args: Args = arguments(raw)?;
+        let sections = serde_json::from_value(data(&args.sections)?).unwrap_or_default();
+        SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Gateway(sections))])
+    }
+
+    fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
+        Ok(Content::new(answer(raw)?.clone()))
+    }
+}

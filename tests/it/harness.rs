@@ -1,0 +1,366 @@
+//! Starts gateways and talks to them. Never builds a caller, a decision or a record by hand.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use rmcp::{
+    ClientServiceExt, RoleClient,
+    model::{CallToolRequestParams, ClientInfo, ProtocolVersion},
+    service::{ClientLifecycleMode, RunningService},
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tailops::{
+    app::{App, open_directory},
+    audit::Export,
+    auth::{Binding, MintRequest, mint},
+    config::Config,
+    model::{Clock, ScopeSet, SystemClock},
+    store::Store,
+    tailnet::{Connection, Node, Peer, Unidentified},
+};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+/// The secret that tests plant: nothing that leaves may hold it.
+pub const PLANTED: &str = "hunter2-planted-Zx81";
+
+/// A clock that tests move.
+#[derive(Default)]
+pub struct TestClock {
+    ahead_ms: AtomicI64,
+}
+
+impl TestClock {
+    pub fn advance(&self, by: Duration) {
+        self.ahead_ms.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        let ahead = jiff::SignedDuration::from_millis(self.ahead_ms.load(Ordering::SeqCst));
+        SystemClock.now().checked_add(ahead).unwrap()
+    }
+}
+
+type Script = Box<dyn Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync>;
+
+/// A node whose peers are who the test says.
+pub struct ScriptedNode {
+    listener: TcpListener,
+    whois: Arc<Mutex<Script>>,
+}
+
+impl Node for ScriptedNode {
+    fn mode(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.listener.local_addr().unwrap()]
+    }
+
+    fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(async {
+            let (stream, peer) = self.listener.accept().await?;
+            let local = stream.local_addr()?;
+            Ok(Connection { stream, peer, local })
+        })
+    }
+
+    fn identify<'a>(&'a self, peer: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Result<Peer, Unidentified>> {
+        Box::pin(async move { (self.whois.lock().unwrap())(peer) })
+    }
+}
+
+/// The peer most tests come from.
+pub const ALICE: u32 = 4001;
+
+pub fn alice(address: SocketAddr) -> Peer {
+    peer_of(ALICE, "alice", address)
+}
+
+pub fn peer_of(uid: u32, user: &str, address: SocketAddr) -> Peer {
+    Peer {
+        id: format!("uid:{uid}"),
+        node: "laptop".to_owned(),
+        user: Some(user.to_owned()),
+        tags: Vec::new(),
+        tailnet: None,
+        address,
+        uid: Some(uid),
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    app: Option<App>,
+    store: Store,
+    pub config: Config,
+    pub clock: Arc<TestClock>,
+    pub directory: TempDir,
+    pub address: SocketAddr,
+    whois: Arc<Mutex<Script>>,
+    pub http: reqwest::Client,
+}
+
+/// What a token of a test says; change what differs.
+#[derive(Clone)]
+pub struct Grant {
+    pub subject: String,
+    pub scopes: String,
+    pub engagement: String,
+    pub targets: Option<Vec<String>>,
+    pub tools: Option<Vec<String>>,
+    pub ttl: Duration,
+    pub uid: u32,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        Self {
+            subject: "agent".to_owned(),
+            scopes: "admin".to_owned(),
+            engagement: "default".to_owned(),
+            targets: None,
+            tools: None,
+            ttl: Duration::from_secs(3600),
+            uid: ALICE,
+        }
+    }
+}
+
+impl Grant {
+    pub fn scopes(scopes: &str) -> Self {
+        Self { scopes: scopes.to_owned(), ..Self::default() }
+    }
+}
+
+/// The answer to a tool call.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The structured content, of a reply or of a refusal.
+    pub fn content(&self) -> &Value {
+        &self.body["result"]["structuredContent"]
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.body["result"]["isError"] == true
+    }
+
+    /// The refusal's code, wherever it stands.
+    pub fn code(&self) -> &str {
+        let places = [&self.body["code"], &self.content()["code"], &self.body["error"]["data"]["code"]];
+        places.into_iter().find_map(Value::as_str).unwrap_or("")
+    }
+
+    #[track_caller]
+    pub fn data(&self) -> &Value {
+        assert_eq!((self.status, self.is_error()), (200, false), "{}", self.body);
+        &self.content()["data"]
+    }
+}
+
+impl Gateway {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// Starts a gateway whose configuration `adjust` changed.
+    pub async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap().join("data");
+        let mut config = Config::development(path.clone(), "127.0.0.1:0".parse().unwrap());
+        adjust(&mut config);
+        Self::on(directory, config).await
+    }
+
+    /// Starts a gateway on a directory that may hold an earlier one's data.
+    pub async fn on(directory: TempDir, config: Config) -> Self {
+        let lock = open_directory(&config.data_dir).unwrap();
+        std::fs::create_dir_all(config.data_dir.join("files")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script: Script = Box::new(|address| Ok(alice(address)));
+        let whois = Arc::new(Mutex::new(script));
+        let node = ScriptedNode { listener, whois: whois.clone() };
+        let clock = Arc::new(TestClock::default());
+        let app = App::start(&config, Arc::new(node), clock.clone(), lock).await.unwrap();
+        let store = app.store().clone();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { app: Some(app), store, config, clock, directory, address, whois, http }
+    }
+
+    /// Says who peers are from now on.
+    pub fn peers_are(&self, script: impl Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync + 'static) {
+        *self.whois.lock().unwrap() = Box::new(script);
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn mint(&self, grant: Grant) -> String {
+        let request = MintRequest {
+            subject: grant.subject,
+            owner: "tester".to_owned(),
+            scopes: ScopeSet::parse(&grant.scopes).unwrap(),
+            engagement: grant.engagement.into(),
+            targets: grant.targets.map(|targets| targets.into_iter().map(Into::into).collect()),
+            tools: grant.tools.map(|tools| tools.into_iter().collect()),
+            ttl: grant.ttl,
+            binding: Binding::LocalUser(grant.uid),
+        };
+        let caps = ("development", Duration::from_secs(365 * 86_400));
+        let minted = mint(&self.store, &self.config.data_dir, request, caps, self.clock.now()).await.unwrap();
+        minted.token.expose_secret().to_owned()
+    }
+
+    pub async fn admin(&self) -> String {
+        self.mint(Grant::default()).await
+    }
+
+    /// Calls a tool by one self-contained request (2026-07-28).
+    pub async fn call(&self, token: &str, tool: &str, arguments: Value) -> Answer {
+        self.send(modern(&self.http, &self.url("/mcp"), Some(token), tool, arguments)).await
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        assert!(!text.contains(PLANTED), "a planted secret left: {text}");
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Answer { status, body }
+    }
+
+    /// The real MCP client, in the era of `mode`.
+    pub async fn client(&self, token: &str, mode: ClientLifecycleMode) -> RunningService<RoleClient, ClientInfo> {
+        let config = StreamableHttpClientTransportConfig::with_uri(self.url("/mcp")).auth_header(token.to_owned());
+        let transport = StreamableHttpClientTransport::with_client(self.http.clone(), config);
+        ClientInfo::default().serve_with_lifecycle(transport, mode).await.unwrap()
+    }
+
+    /// Every record, oldest first: one a call.
+    pub async fn records(&self) -> Vec<Value> {
+        records(&self.store, false).await
+    }
+
+    /// The records that carry this correlation id.
+    pub async fn records_of(&self, answer: &Answer) -> Vec<Value> {
+        let id = correlation_of(&answer.body);
+        self.records().await.into_iter().filter(|record| record["correlation_id"] == id).collect()
+    }
+
+    /// Stops the gateway and returns its directory, after the checks that hold for every test: no intent without
+    /// outcome, no planted secret in the log, a dense sequence.
+    pub async fn stop(mut self) -> (TempDir, Config) {
+        self.app.take().unwrap().stop().await;
+        let store = Store::open(&self.config.data_dir).await.unwrap();
+        assert_eq!(store.leaf_reader().open_intents().await.unwrap(), vec![]);
+        let leaves = records(&store, true).await;
+        for (n, leaf) in leaves.iter().enumerate() {
+            assert_eq!(leaf["seq"], n + 1);
+            assert!(!leaf.to_string().contains(PLANTED), "a planted secret is in the log: {leaf}");
+        }
+        store.close().await;
+        (std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap()), self.config.clone())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.app.is_some() && !std::thread::panicking() {
+            panic!("the test did not end with `stop`, which checks the log");
+        }
+    }
+}
+
+pub async fn records(store: &Store, all: bool) -> Vec<Value> {
+    let mut export = Export::new(store.leaf_reader(), all);
+    let mut records = Vec::new();
+    while let Some(lines) = export.next().await.unwrap() {
+        records.extend(lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    }
+    records
+}
+
+/// The correlation id of a reply or refusal.
+#[track_caller]
+pub fn correlation_of(body: &Value) -> Value {
+    let places = [
+        &body["correlation_id"],
+        &body["result"]["structuredContent"]["correlation_id"],
+        &body["error"]["data"]["correlation_id"],
+    ];
+    places.into_iter().find(|id| id.is_string()).unwrap_or_else(|| panic!("no correlation id in {body}")).clone()
+}
+
+/// A tool call as the 2026-07-28 revision sends it.
+pub fn modern(
+    http: &reqwest::Client,
+    url: &str,
+    token: Option<&str>,
+    tool: &str,
+    arguments: Value,
+) -> reqwest::RequestBuilder {
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": tool, "arguments": arguments,
+        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}},
+    }});
+    let mut request = http
+        .post(url)
+        .header("MCP-Protocol-Version", "2026-07-28")
+        .header("Mcp-Method", "tools/call")
+        .header("Mcp-Name", tool)
+        .header("Accept", "application/json, text/event-stream")
+        .json(&body);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    request
+}
+
+/// The older handshake, with a session.
+pub fn legacy_era() -> ClientLifecycleMode {
+    ClientLifecycleMode::Initialize
+}
+
+/// The stateless revision.
+pub fn modern_era() -> ClientLifecycleMode {
+    ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+}
+
+/// The parameters of a call through the real client.
+pub fn call_of(tool: &'static str, arguments: Value) -> CallToolRequestParams {
+    CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone())
+}
+
+/// Waits until `condition` holds; fails the test after ten seconds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

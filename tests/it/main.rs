@@ -1,0 +1,19 @@
+//! The whole gateway under test: started for real on a temporary directory, called by the real MCP client over real
+//! HTTP. Only the network's identity of peers and the clock are scripted, where a test says so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod harness;
+mod matrix;
+mod path;
+mod refused;
