@@ -3,7 +3,7 @@
 export PATH := justfile_directory() / "target/tools/bin:" + env("PATH")
 
 _list:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # A gateway on this machine, for trying things out
 dev *ARGS:
@@ -13,7 +13,7 @@ dev *ARGS:
 check:
     cargo fmt --check
     cargo clippy --all-targets -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 # Every test
 test *ARGS:
