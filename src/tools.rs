@@ -3,11 +3,27 @@
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
 mod audit_query;
+mod file_list;
+mod file_read;
 mod fleet_list;
 mod gateway_inspect;
+mod journal_query;
 mod kit;
+mod network_inspect;
+mod paths;
 mod policy_explain;
+mod process_list;
+mod process_signal;
+mod procfs;
+#[cfg(test)]
+mod rig;
+mod service_control;
+mod service_list;
+mod systemd;
+mod target_inspect;
 mod token_inspect;
+#[cfg(test)]
+mod trial;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
@@ -16,7 +32,16 @@ use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
+    &process_list::ProcessList,
+    &process_signal::ProcessSignal,
+    &service_list::ServiceList,
+    &service_control::ServiceControl,
+    &journal_query::JournalQuery,
+    &network_inspect::NetworkInspect,
+    &file_list::FileList,
+    &file_read::FileRead,
     &fleet_list::FleetList,
+    &target_inspect::TargetInspect,
     &policy_explain::PolicyExplain,
     &audit_query::AuditQuery,
     &token_inspect::TokenInspect,

@@ -17,3 +17,4 @@ mod harness;
 mod matrix;
 mod path;
 mod refused;
+mod sealed;

@@ -1,6 +1,8 @@
 //! One file per station of a call.
 
 mod eras;
+mod http;
 mod limits;
 mod peer;
+mod sessions;
 mod token;

@@ -1,0 +1,136 @@
+//! Someone on the target exchanges a file and a link to a secret outside, and a directory and such a link, some
+//! thousand times a second, while the scripts look and open: the secret is never read.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde_json::json;
+
+use super::rig::{Rig, SECRET};
+use crate::{
+    model::{Script, Template},
+    tools::{file_list::FileList, file_read::FileRead},
+};
+
+/// Arguments: WAY ROUNDS ROOT. Opens `ROOT/swap`, or `ROOT/swap/secret` through the directory, again and again the
+/// way the tools do, and prints the content each time it was let through.
+const ROUNDS: Template = Template {
+    id: "race.v1",
+    body: concat!(
+        super::walk!(),
+        r#"
+way=$1 rounds=$2 root=$3 passed=0 refused=0
+walk "$root" "$root" || return
+section content
+while [ $((passed + refused)) -lt "$rounds" ]; do
+    cd "$root"; at=$root name=swap
+    if case $way in file) ;; *) at=$root/swap name=secret; enter ./swap;; esac && held "$at" "$name"
+    then passed=$((passed + 1)); cat <&3
+    else refused=$((refused + 1))
+    fi
+done
+section counts
+echo "$passed $refused"
+"#
+    ),
+    stdin: false,
+};
+
+/// A root with `swap`, and what it is exchanged with beside it.
+fn prepared(directory: bool) -> Rig {
+    let rig = Rig::new();
+    if directory {
+        fs::create_dir(rig.inside("swap")).unwrap();
+        fs::write(rig.inside("swap/secret"), "harmless").unwrap();
+        symlink("../outside/folder", rig.inside("other")).unwrap();
+    } else {
+        fs::write(rig.inside("swap"), "harmless").unwrap();
+        symlink("../outside/secret", rig.inside("other")).unwrap();
+    }
+    rig
+}
+
+/// Runs `work` while `swap` and `other` are exchanged all the time.
+fn while_exchanged<T: Send>(rig: &Rig, work: impl FnOnce() -> T + Send) -> T {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            done.store(true, Ordering::Relaxed);
+            result
+        });
+        while !done.load(Ordering::Relaxed) {
+            renameat_with(CWD, rig.inside("swap"), CWD, rig.inside("other"), RenameFlags::EXCHANGE).unwrap();
+            // Leaves the processor to the script, whose every look takes several times as long.
+            thread::park_timeout(Duration::from_micros(100));
+        }
+        match work.join().unwrap() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn rounds(way: &str, rounds: u32) {
+    let rig = prepared(way == "directory");
+    let script = Script::new(&ROUNDS, [way, rounds.to_string().as_str(), rig.roots[0].to_str().unwrap()]);
+    let line = script.command_line("marker", Duration::from_secs(120)).unwrap();
+    let output = while_exchanged(&rig, || rig.run(ROUNDS.id, &line, &script.input()));
+    let sections = output.sections();
+    let [content, counts] = sections.as_slice() else { panic!("{}", output.stdout.text()) };
+    let counts: Vec<u32> = counts.text().split_whitespace().map(|count| count.parse().unwrap()).collect();
+    assert!(counts[0] > 0 && counts[1] > 0, "passed and refused, so there was a race: {counts:?}");
+    assert_eq!(counts.iter().sum::<u32>(), rounds);
+    assert_eq!(content.text(), "harmless".repeat(counts[0] as usize));
+}
+
+fn hex(content: &[u8]) -> String {
+    let sum = ring::digest::digest(&ring::digest::SHA256, content);
+    sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_file_exchanged_for_a_link_never_gives_the_secret() {
+    rounds("file", 6000);
+}
+
+#[test]
+fn a_directory_exchanged_for_a_link_never_gives_the_secret() {
+    rounds("directory", 4000);
+}
+
+#[test]
+fn whole_calls_in_the_race_never_give_the_secret() {
+    let mut answered = 0;
+    let harmless = hex(b"harmless");
+    assert_ne!(harmless, hex(SECRET.as_bytes()));
+    for (directory, path) in [(false, "swap"), (true, "swap/secret")] {
+        let rig = prepared(directory);
+        while_exchanged(&rig, || {
+            for _ in 0..60 {
+                match rig.call(&FileRead, json!({ "path": rig.arg(path) })) {
+                    Ok(content) => {
+                        answered += 1;
+                        assert_eq!(content.data["content"], "harmless");
+                    }
+                    Err(error) => {
+                        assert!(["outside_roots", "permission_denied", "not_found"].contains(&error.code), "{error:?}")
+                    }
+                }
+                let arguments = json!({ "path": rig.roots[0], "depth": 2, "checksum": true });
+                let listed = rig.call(&FileList, arguments).unwrap().data;
+                for entry in listed["entries"].as_array().unwrap() {
+                    assert!(entry["type"] != "file" || entry["size"] == "harmless".len(), "{entry}");
+                    assert!(entry.get("sha256").is_none_or(|sum| *sum == harmless), "{entry}");
+                }
+            }
+        });
+    }
+    assert!(answered > 0, "no call got through, so nothing was raced");
+}
