@@ -1,0 +1,43 @@
+# Short names for what is done often. `just` alone lists them.
+
+export PATH := justfile_directory() / "target/tools/bin:" + env("PATH")
+
+_list:
+    @{{ just_executable() }} --list --unsorted
+
+# A gateway on this machine, for trying things out
+dev *ARGS:
+    cargo run -- serve --dev {{ ARGS }}
+
+# What a change must pass before it is shown to anybody
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# Every test
+test *ARGS:
+    cargo test {{ ARGS }}
+
+# The gateway against a bare server; --quick for a short run
+bench *ARGS:
+    cargo bench --bench call -- {{ ARGS }}
+
+# Licences, banned crates and sources of all dependencies
+deny: _cargo-deny
+    cargo deny check bans licenses sources
+
+# Known vulnerabilities in dependencies; fetches the RustSec database
+advisories: _cargo-deny
+    cargo deny check advisories
+
+# What the README promises a newcomer, driven by a script
+newcomer:
+    scripts/newcomer
+
+# Everything CI does
+ci:
+    .ci/run
+
+_cargo-deny:
+    @command -v cargo-deny >/dev/null || cargo install --locked --root target/tools cargo-deny
