@@ -13,8 +13,11 @@
     reason = "tests"
 )]
 
+mod cases;
+mod cli;
 mod harness;
 mod matrix;
 mod path;
 mod refused;
 mod sealed;
+mod tidy;

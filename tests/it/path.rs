@@ -4,5 +4,6 @@ mod eras;
 mod http;
 mod limits;
 mod peer;
+mod policy;
 mod sessions;
 mod token;
