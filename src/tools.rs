@@ -7,6 +7,7 @@ mod file_list;
 mod file_read;
 mod fleet_list;
 mod gateway_inspect;
+mod host_inspect;
 mod journal_query;
 mod kit;
 mod network_inspect;
@@ -32,6 +33,7 @@ use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
+    &host_inspect::HostInspect,
     &process_list::ProcessList,
     &process_signal::ProcessSignal,
     &service_list::ServiceList,
