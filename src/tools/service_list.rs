@@ -45,7 +45,6 @@ impl UnitKind {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Args {
-    /// Target id
     target: String,
     #[serde(default = "kind")]
     kind: UnitKind,
