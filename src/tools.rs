@@ -23,8 +23,6 @@ mod service_list;
 mod systemd;
 mod target_inspect;
 mod token_inspect;
-#[cfg(test)]
-mod trial;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
