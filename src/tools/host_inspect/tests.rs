@@ -4,13 +4,13 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::tools::trial::{Child, MARKER, call, call_in, conforms, definition_bytes, plan, pretend};
+use crate::tools::rig::{Child, MARKER, Rig, call, conforms, fits_budget, plan, plan_exactly, recorded};
 
 /// What the tool makes of these sections, asked for `sections`; `!NAME REASON` stands for a missing one.
 fn shown(sections: Value, output: &[(&str, &str)]) -> Content {
-    let operation = plan(&HostInspect, &json!({"target": "here", "sections": sections})).unwrap();
+    let operation = plan(&HostInspect, json!({"target": "here", "sections": sections})).unwrap();
     let stdout: String = output.iter().map(|(name, text)| format!("\n{MARKER} {name}\n{text}\n")).collect();
-    let content = HostInspect.render(&pretend(operation, stdout.into_bytes())).unwrap();
+    let content = HostInspect.render(&recorded(operation, stdout, "")).unwrap();
     conforms(&HostInspect, &content.data);
     content
 }
@@ -30,30 +30,30 @@ fn wrong_arguments_are_named() {
         (json!({"target": 7}), "target"),
         (json!({}), "target"),
     ] {
-        let error = plan(&HostInspect, &bad).unwrap_err();
+        let error = plan_exactly(&HostInspect, &bad).unwrap_err();
         assert_eq!(error.code, "invalid_arguments");
         assert!(error.message.contains(field), "{bad}: {error}");
     }
-    assert_eq!(plan(&HostInspect, &json!({"target": "elsewhere"})).unwrap_err().code, "unknown_target");
+    assert_eq!(plan(&HostInspect, json!({"target": "elsewhere"})).unwrap_err().code, "unknown_target");
 }
 
 #[test]
 fn it_is_a_short_definition_of_one_idempotent_read() {
-    assert!(definition_bytes(&HostInspect) <= 900, "{}", definition_bytes(&HostInspect));
-    let operation = plan(&HostInspect, &json!({"target": "here"})).unwrap();
+    fits_budget(&HostInspect);
+    let operation = plan(&HostInspect, json!({"target": "here"})).unwrap();
     assert_eq!(
         (operation.effect, operation.risk, operation.scopes),
         (Effect::Read, Risk::Low, &[Scope::SystemRead][..])
     );
     assert_eq!(operation.steps.len(), 1);
     assert_eq!(operation.arguments["sections"].as_array().unwrap().len(), Part::ORDER.len(), "all by default");
-    let twice = plan(&HostInspect, &json!({"target": "here", "sections": ["fs", "cpu", "fs"]})).unwrap();
+    let twice = plan(&HostInspect, json!({"target": "here", "sections": ["fs", "cpu", "fs"]})).unwrap();
     assert_eq!(twice.arguments["sections"], json!(["cpu", "fs"]), "each once, in one order");
 }
 
 #[test]
 fn this_machine_is_shown_as_it_is() {
-    let content = call(&HostInspect, &json!({"target": "here"})).unwrap();
+    let content = call(&HostInspect, json!({"target": "here"})).unwrap();
     let data = &content.data;
     for value in Part::ORDER.iter().flat_map(|part| part.values()) {
         let there = data.pointer(&format!("/{}", value.replace('.', "/"))).is_some();
@@ -85,7 +85,7 @@ fn this_machine_is_shown_as_it_is() {
 fn the_processors_are_measured_now() {
     let processors = std::thread::available_parallelism().unwrap().get();
     let _busy: Vec<Child> = (0..processors).map(|_| Child::sh("while :; do :; done")).collect();
-    let content = call(&HostInspect, &json!({"target": "here", "sections": ["cpu"]})).unwrap();
+    let content = call(&HostInspect, json!({"target": "here", "sections": ["cpu"]})).unwrap();
     let cpu = &content.data["cpu"];
     assert!(cpu["used_pct"].as_f64().unwrap() > 80.0, "{cpu}");
     assert!(cpu["n"].as_u64().unwrap() >= processors as u64, "{cpu}");
@@ -125,7 +125,7 @@ fn where_the_kernel_says_nothing_the_answer_says_so() {
                  mount -t tmpfs none /boot && touch \"/boot/vmlinuz-$1$(uname -r)\" && shift && exec \"$@\"";
     let wrapper = |newer| ["unshare", "--mount", "sh", "-ec", strip, "sh", newer];
     let arguments = json!({"target": "here", "sections": ["block", "psi", "sessions", "time", "reboot", "swap", "fs"]});
-    let content = call_in(&wrapper("99."), &HostInspect, &arguments).unwrap();
+    let content = Rig::new().under(&wrapper("99.")).call(&HostInspect, &arguments).unwrap();
     let said = lacking(&content);
     for wanted in [
         ("block", "no_sysfs"),
@@ -142,7 +142,7 @@ fn where_the_kernel_says_nothing_the_answer_says_so() {
     }
     assert_eq!(content.data["reboot"]["required"], true);
     assert!(content.data["reboot"]["newer_kernel"].as_str().unwrap().starts_with("99."), "{}", content.data);
-    let content = call_in(&wrapper("0."), &HostInspect, &arguments).unwrap();
+    let content = Rig::new().under(&wrapper("0.")).call(&HostInspect, &arguments).unwrap();
     assert!(content.data["reboot"]["required"] != true, "an older kernel: {}", content.data["reboot"]);
 }
 
@@ -154,7 +154,8 @@ fn the_flag_of_a_pending_reboot_is_read_with_its_packages() {
     let flag = "mount -t tmpfs none /run && touch /run/reboot-required && \
                 printf 'libc6\\ndbus\\nlibc6\\n' >/run/reboot-required.pkgs && exec \"$@\"";
     let arguments = json!({"target": "here", "sections": ["reboot"]});
-    let content = call_in(&["unshare", "--mount", "sh", "-ec", flag, "sh"], &HostInspect, &arguments).unwrap();
+    let content =
+        Rig::new().under(&["unshare", "--mount", "sh", "-ec", flag, "sh"]).call(&HostInspect, &arguments).unwrap();
     assert_eq!(content.data["reboot"]["required"], true);
     assert_eq!(content.data["reboot"]["packages"], json!(["dbus", "libc6"]));
 }
@@ -260,14 +261,14 @@ fn nothing_missing_is_a_zero_or_an_empty_success() {
         ],
     );
     assert_eq!(content.data, json!({"swap": {"total": 0, "free": 0}}), "no swap is known, the others are not");
-    let operation = plan(&HostInspect, &json!({"target": "here"})).unwrap();
-    assert_eq!(HostInspect.render(&pretend(operation, Vec::new())).unwrap_err().code, "unreadable_output");
+    let operation = plan(&HostInspect, json!({"target": "here"})).unwrap();
+    assert_eq!(HostInspect.render(&recorded(operation, "", "")).unwrap_err().code, "unreadable_output");
 }
 
 proptest! {
     #[test]
     fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), numbers in "[0-9 .:/a-z=\n-]{0,120}") {
-        let operation = plan(&HostInspect, &json!({"target": "here"})).unwrap();
+        let operation = plan(&HostInspect, json!({"target": "here"})).unwrap();
         let mut stdout = Vec::new();
         for name in [
             "host", "os", "cpu", "mem", "swap", "load", "psi.io", "fs", "mounts", "block", "time", "synced", "reboot",
@@ -276,6 +277,6 @@ proptest! {
             stdout.extend_from_slice(format!("\n{MARKER} {name}\n{numbers}\n").as_bytes());
             stdout.extend_from_slice(&bytes);
         }
-        conforms(&HostInspect, &HostInspect.render(&pretend(operation, stdout)).unwrap().data);
+        conforms(&HostInspect, &HostInspect.render(&recorded(operation, stdout, "")).unwrap().data);
     }
 }
