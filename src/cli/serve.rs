@@ -86,7 +86,10 @@ async fn serve(config: &Config, dev: bool) -> Result<(), Exit> {
     tracing::info!(addresses = addresses.join(" "), profile = config.profile.as_str(), "serving");
     if dev {
         let token = dev_token(config, &app, clock).await?;
-        introduce(config, addresses.first().map_or("", String::as_str), &token)?;
+        // A reader that went away (`| head`) does not end the service.
+        if let Err(error) = introduce(config, addresses.first().map_or("", String::as_str), &token) {
+            tracing::warn!(%error, "the introduction could not be printed");
+        }
     }
     tokio::select! {
         _ = terminate.recv() => {}

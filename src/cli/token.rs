@@ -53,9 +53,9 @@ pub(super) enum Command {
     },
     /// Make a new signing key; tokens signed before stop working
     RotateKey {
-        /// Let them work this long, e.g. 24h
-        #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
-        grace: Duration,
+        /// Let them work this long, e.g. 24h [default: not at all]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        grace: Option<Duration>,
     },
 }
 
@@ -98,7 +98,7 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
             Command::List { json } => desk.list(json).await?,
             Command::Show { jti, json } => desk.show(&jti, json).await?,
             Command::Revoke { jti, .. } => desk.revoke(jti.as_deref()).await?,
-            Command::RotateKey { grace } => desk.rotate(grace).await?,
+            Command::RotateKey { grace } => desk.rotate(grace.unwrap_or_default()).await?,
         }
         store.close().await;
         Ok(())

@@ -110,7 +110,7 @@ fn what_is_wrong_with_a_minting_is_said() {
     };
     fails(&mint("a", "system:raed", "1h"), 2, "did you mean `system:read`?");
     fails(&mint("a", "readonly", "soon"), 2, "--ttl");
-    fails(&mint("a", "readonly", "0s"), 1, "ttl");
+    fails(&mint("a", "readonly", "0s"), 2, "--ttl");
     fails(&mint("a", "readonly", "31d"), 1, "30d");
     fails(&mint("a b", "readonly", "1h"), 1, "agent");
     fails(&mint("a", "", "1h"), 1, "scopes");

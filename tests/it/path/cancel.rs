@@ -96,6 +96,9 @@ async fn a_write_really_happens_once_and_is_on_record_twice() {
     let kinds: Vec<_> = leaves.iter().filter(|leaf| leaf["correlation_id"] == id).map(|leaf| &leaf["kind"]).collect();
     assert_eq!(kinds, ["intent", "outcome"]);
     let dry_leaves = gateway.records_of(&dry).await;
-    assert_eq!((dry_leaves.len(), &dry_leaves[0]["kind"], &dry_leaves[0]["effect"]), (1, &json!("call"), &json!("read")));
+    assert_eq!(
+        (dry_leaves.len(), &dry_leaves[0]["kind"], &dry_leaves[0]["effect"]),
+        (1, &json!("call"), &json!("read"))
+    );
     gateway.stop().await;
 }

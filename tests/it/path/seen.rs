@@ -12,7 +12,16 @@ fn steady(value: &Value) -> Value {
             .map(|(key, value)| {
                 let varies = matches!(
                     key.as_str(),
-                    "correlation_id" | "jti" | "timestamp" | "issued" | "expires" | "address" | "args_commitment" | "duration_ms" | "text" | "expires_in_s"
+                    "correlation_id"
+                        | "jti"
+                        | "timestamp"
+                        | "issued"
+                        | "expires"
+                        | "address"
+                        | "args_commitment"
+                        | "duration_ms"
+                        | "text"
+                        | "expires_in_s"
                 );
                 (key.clone(), if varies && !value.is_null() { json!(format!("[{key}]")) } else { steady(value) })
             })
@@ -24,7 +33,8 @@ fn steady(value: &Value) -> Value {
 
 async fn both(gateway: &Gateway, name: &str, answer: Answer) {
     let records = gateway.records_of(&answer).await;
-    let seen = json!({"caller": {"status": answer.status, "body": steady(&answer.body)}, "auditor": steady(&json!(records))});
+    let seen =
+        json!({"caller": {"status": answer.status, "body": steady(&answer.body)}, "auditor": steady(&json!(records))});
     insta::assert_json_snapshot!(name, seen);
 }
 
