@@ -13,7 +13,10 @@
     reason = "tests"
 )]
 
+mod child;
+mod disk_full;
 mod harness;
+mod killed;
 mod matrix;
 mod path;
 mod refused;
