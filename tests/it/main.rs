@@ -19,5 +19,6 @@ mod harness;
 mod killed;
 mod matrix;
 mod path;
+mod record;
 mod refused;
 mod sealed;
