@@ -73,7 +73,7 @@ impl App {
         let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let guard = Arc::new(Guard::new(GuardLimits::default()));
         let (audit, recording) =
-            Audit::start(&store, guard.clone(), clock.clone(), FoldSettings::default(), last.clone()).await?;
+            Audit::start(&store, guard.clone(), clock.clone(), fold_settings(config), last.clone()).await?;
         let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);
         let limits = Arc::new(Limits::new(limit_settings(config)));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -176,6 +176,10 @@ fn limit_settings(config: &Config) -> LimitSettings {
         critical_per_hour: limits.critical_per_hour,
         auth_failures_per_minute: limits.auth_failures_per_minute,
     }
+}
+
+fn fold_settings(config: &Config) -> FoldSettings {
+    FoldSettings { singly: config.limits.refusals_recorded_per_minute.get(), ..FoldSettings::default() }
 }
 
 fn exec_settings(config: &Config) -> ExecSettings {

@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 pub use entry::{Entry, Outcome};
 pub use gate::Unrecorded;
 pub use query::{Export, Page};
-pub use record::{CallFacts, Execution, Folded, HttpFacts, PeerFacts, Record, Status};
+pub use record::{Execution, Folded, HttpFacts, PeerFacts, Record, Status};
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -145,7 +145,7 @@ impl Audit {
         by: &str,
         details: Map<String, Value>,
     ) -> Result<(), StoreError> {
-        let record = Record::of_administration(act, by, details, clock.now());
+        let record = Record::of_administration(act, by, &details, clock.now());
         writer::append_once(store, record, clock).await
     }
 

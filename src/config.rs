@@ -170,6 +170,8 @@ pub struct Limits {
     pub critical_per_hour: NonZeroU32,
     /// Failed authentications, per peer.
     pub auth_failures_per_minute: NonZeroU32,
+    /// Refusals of one source that are recorded one by one in a minute; the rest are counted in one record.
+    pub refusals_recorded_per_minute: NonZeroU32,
 }
 
 impl Default for Limits {
@@ -183,6 +185,7 @@ impl Default for Limits {
             writes_per_minute: times(30),
             critical_per_hour: times(10),
             auth_failures_per_minute: times(20),
+            refusals_recorded_per_minute: times(10),
         }
     }
 }

@@ -7,6 +7,7 @@ mod file_list;
 mod file_read;
 mod fleet_list;
 mod gateway_inspect;
+mod host_inspect;
 mod journal_query;
 mod kit;
 mod network_inspect;
@@ -22,8 +23,6 @@ mod service_list;
 mod systemd;
 mod target_inspect;
 mod token_inspect;
-#[cfg(test)]
-mod trial;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
@@ -32,6 +31,7 @@ use crate::model::{Content, Operation, RawOutput};
 
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
+    &host_inspect::HostInspect,
     &process_list::ProcessList,
     &process_signal::ProcessSignal,
     &service_list::ServiceList,
@@ -65,4 +65,62 @@ pub trait Tool: Sync {
 /// The tool called `name`.
 pub fn find(name: &str) -> Option<&'static dyn Tool> {
     ALL.iter().copied().find(|tool| tool.spec().name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// One file in `tests/cases/tools`; the tests of the whole gateway read the same files.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Case {
+        /// The smallest arguments of a real call on the target `local`, whose roots hold `/var/log`.
+        call: Map<String, Value>,
+        invalid: Vec<Invalid>,
+    }
+
+    /// Arguments that are refused before anything runs.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Invalid {
+        args: Map<String, Value>,
+        /// What the message must name.
+        names: String,
+        #[serde(default = "invalid_arguments")]
+        code: String,
+    }
+
+    fn invalid_arguments() -> String {
+        "invalid_arguments".into()
+    }
+
+    #[test]
+    fn every_tool_has_its_case() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/tools");
+        let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let wanted = ALL.iter().map(|tool| format!("{}.json", tool.spec().name));
+        assert_eq!(files.collect::<BTreeSet<_>>(), wanted.collect());
+
+        let mut rig = rig::Rig::new();
+        rig.target.id = "local".into();
+        for tool in ALL {
+            let name = tool.spec().name;
+            let text = fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+            let case: Case = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let operation = rig.plan_exactly(*tool, &case.call.into()).unwrap();
+            assert!(operation.tool == name && !operation.dry_run && operation.effect == tool.spec().effect, "{name}");
+            assert!(case.invalid.len() >= 4, "{name} has only {} invalid cases", case.invalid.len());
+            for Invalid { args, names, code } in case.invalid {
+                let args = Value::from(args);
+                let Err(error) = rig.plan_exactly(*tool, &args) else { panic!("{name} takes {args}") };
+                assert_eq!(error.code, code, "{name} {args}: {error}");
+                assert!(error.message.contains(&names), "{name} {args}: {error}");
+            }
+        }
+    }
 }

@@ -64,20 +64,20 @@ impl Entry {
 
     /// Takes over what was planned: the log says what would run, with the arguments in canonical form.
     pub fn planned(&mut self, operation: &Operation) {
-        let call = &mut self.record.call;
-        call.target = operation.target.as_ref().map(|target| target.id.to_string());
-        call.risk_level = Some(operation.risk.as_str());
-        call.effect = Some(operation.effect.as_str());
-        call.dry_run = operation.dry_run.then_some(true);
-        call.reason = operation.reason.as_ref().map(|reason| self.audit.guard.text(reason).text);
+        let record = &mut self.record;
+        record.target = operation.target.as_ref().map(|target| target.id.clone());
+        record.risk_level = Some(operation.risk.as_str());
+        record.effect = Some(operation.effect.as_str());
+        record.dry_run = operation.dry_run.then_some(true);
+        record.reason = operation.reason.as_ref().map(|reason| self.audit.guard.text(reason).text);
         self.arguments.clone_from(&operation.arguments);
     }
 
     /// Takes over the decision. Returns once the intent is durable where something will be changed or a person is
     /// asked; nothing may run before.
     pub async fn decided(&mut self, decision: &Decision) -> Result<(), Unrecorded> {
-        self.record.call.decision = Some(decision.verdict());
-        self.record.call.rule = Some(decision.rule());
+        self.record.decision = Some(decision.verdict());
+        self.record.rule = Some(decision.rule());
         let changes = match decision {
             Decision::Allow(permit, _) => permit.operation().effect.changes(),
             Decision::Ask(_) => true,
@@ -141,16 +141,17 @@ impl Entry {
         for part in [COMMITMENT, &salt, &canonical] {
             commitment.update(part);
         }
-        let call = &mut self.record.call;
-        call.args_commitment = Some(hex(commitment.finish().as_ref()));
+        self.record.args_commitment = Some(hex(commitment.finish().as_ref()));
         self.salt = Some(salt);
         if canonical.len() > LONGEST_ARGUMENTS {
             let digest = digest::digest(&digest::SHA256, &canonical);
-            call.args.insert("sha256".to_owned(), Value::from(hex(digest.as_ref())));
-            call.args.insert("bytes".to_owned(), Value::from(canonical.len()));
+            self.record.set_args(&Map::from_iter([
+                ("sha256".to_owned(), Value::from(hex(digest.as_ref()))),
+                ("bytes".to_owned(), Value::from(canonical.len())),
+            ]));
         } else if !self.arguments.is_empty() {
             let cleaned = self.audit.guard.arguments(&self.arguments);
-            call.args = cleaned.arguments;
+            self.record.set_args(&cleaned.arguments);
             self.record.redactions = cleaned.redactions;
         }
         Ok(())

@@ -24,7 +24,7 @@ struct Source {
     since: Timestamp,
     singly: u32,
     /// By code: one record as a sample, and the count.
-    folded: HashMap<String, Record>,
+    folded: HashMap<&'static str, Record>,
 }
 
 impl Folds {
@@ -43,7 +43,7 @@ impl Folds {
             source.singly += 1;
             return Some(record);
         }
-        let code = record.code.as_deref().unwrap_or_default().to_owned();
+        let code = record.code.unwrap_or_default();
         let sample = source.folded.entry(code).or_insert(record);
         let folded = sample.folded.get_or_insert(Folded { count: 0, first: now, last: now });
         folded.count += 1;

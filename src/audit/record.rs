@@ -1,16 +1,16 @@
 //! One event as it stands in the log. Exported as it is: a line of `audit export` is the leaf.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::Refusal;
 use crate::{
     auth::Caller,
     guard::Guard,
-    model::{CorrelationId, Jti, ScopeSet},
+    model::{CorrelationId, EngagementId, Jti, ScopeSet, TargetId, canonical_json},
     store::StoredLeaf,
     tailnet::Peer,
 };
@@ -38,93 +38,89 @@ pub enum Status {
 }
 
 /// One event. The keys of the log format version 1; a key without a value is left out unless consumers rely on it.
+///
+/// The fields stand in the order of their names, here and in the parts, and no number is a fraction: so what serde
+/// writes is already the canonical form of RFC 8785. A test compares every kind of record with the canonical form.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
 pub struct Record {
-    pub v: u32,
-    pub seq: i64,
-    pub kind: &'static str,
-    pub timestamp: Timestamp,
-    pub correlation_id: CorrelationId,
-    #[serde(flatten)]
-    pub call: CallFacts,
     pub approved: bool,
-    pub result_status: &'static str,
-    pub status: Status,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<Cow<'static, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exec: Vec<Execution>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub redactions: BTreeMap<&'static str, u32>,
-    pub tailscale: PeerFacts,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub intent_seq: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpFacts>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub folded: Option<Folded>,
-}
-
-/// What was asked, by which token. Null where there was no call.
-#[derive(Clone, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
-pub struct CallFacts {
-    pub tool: Option<String>,
-    pub subject: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jti: Option<Jti>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub engagement: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    pub args: Map<String, Value>,
+    /// In canonical form.
+    pub args: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args_commitment: Option<String>,
-    pub scopes: ScopeSet,
-    pub risk_level: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub effect: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub code: Option<&'static str>,
+    pub correlation_id: CorrelationId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engagement: Option<EngagementId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exec: Vec<Execution>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folded: Option<Folded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent_seq: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<Jti>,
+    pub kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub redactions: BTreeMap<&'static str, u32>,
+    pub result_status: &'static str,
+    pub risk_level: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<&'static str>,
+    pub scopes: ScopeSet,
+    pub seq: i64,
+    pub status: Status,
+    pub subject: Option<String>,
+    pub tailscale: PeerFacts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetId>,
+    pub timestamp: Timestamp,
+    pub tool: Option<String>,
+    pub v: u32,
 }
 
 /// The other end of the connection.
 #[derive(Clone, Debug, Default, Serialize)]
 #[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
 pub struct PeerFacts {
+    pub address: Option<String>,
+    pub tailnet: Option<String>,
     pub tailscale_node: Option<String>,
     pub tailscale_node_id: Option<String>,
-    pub tailscale_user: Option<String>,
     pub tailscale_tags: Vec<String>,
-    pub tailnet: Option<String>,
-    pub address: Option<String>,
+    pub tailscale_user: Option<String>,
 }
 
 /// One step that ran.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
 pub struct Execution {
-    pub template_id: &'static str,
     pub argv_sha256: String,
-    pub outcome: String,
+    pub duration_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    pub outcome: String,
     pub stdout_bytes: u64,
     pub stdout_sha256: String,
-    pub duration_ms: u64,
+    pub template_id: &'static str,
 }
 
 /// The request that was refused.
@@ -158,52 +154,67 @@ impl PeerFacts {
     }
 }
 
-impl CallFacts {
-    fn of(caller: &Caller) -> Self {
-        let token = caller.token();
-        Self {
-            subject: Some(token.subject.clone()),
-            owner: Some(token.owner.clone()),
-            jti: Some(token.jti.clone()),
-            engagement: Some(token.engagement.to_string()),
-            scopes: token.scopes,
-            ..Self::default()
-        }
-    }
-}
-
 impl Record {
     fn new(kind: &'static str, correlation_id: CorrelationId, timestamp: Timestamp) -> Self {
         Self {
-            v: 1,
-            seq: 0,
-            kind,
-            timestamp,
-            correlation_id,
-            call: CallFacts::default(),
             approved: false,
-            result_status: "pending",
-            status: Status::Pending,
+            args: empty(),
+            args_commitment: None,
             code: None,
-            error: None,
+            correlation_id,
+            decision: None,
+            dry_run: None,
             duration_ms: None,
+            effect: None,
+            engagement: None,
+            error: None,
             exec: Vec::new(),
-            redactions: BTreeMap::new(),
-            tailscale: PeerFacts::default(),
-            intent_seq: None,
-            http: None,
             folded: None,
+            http: None,
+            intent_seq: None,
+            jti: None,
+            kind,
+            owner: None,
+            reason: None,
+            redactions: BTreeMap::new(),
+            result_status: "pending",
+            risk_level: None,
+            rule: None,
+            scopes: ScopeSet::default(),
+            seq: 0,
+            status: Status::Pending,
+            subject: None,
+            tailscale: PeerFacts::default(),
+            target: None,
+            timestamp,
+            tool: None,
+            v: 1,
         }
     }
 
+    fn with_caller(mut self, caller: &Caller) -> Self {
+        let token = caller.token();
+        self.subject = Some(token.subject.clone());
+        self.owner = Some(token.owner.clone());
+        self.jti = Some(token.jti.clone());
+        self.engagement = Some(token.engagement.clone());
+        self.scopes = token.scopes;
+        self
+    }
+
     pub(super) fn of_call(caller: &Caller, correlation: CorrelationId, tool: &str, now: Timestamp) -> Self {
-        let call = CallFacts { tool: Some(tool.chars().take(128).collect()), ..CallFacts::of(caller) };
-        Self { call, tailscale: PeerFacts::of(caller.peer()), ..Self::new("call", correlation, now) }
+        Self {
+            tool: Some(tool.chars().take(128).collect()),
+            tailscale: PeerFacts::of(caller.peer()),
+            ..Self::new("call", correlation, now).with_caller(caller)
+        }
     }
 
     pub(super) fn of_refusal(refusal: &Refusal<'_>, guard: &Guard, now: Timestamp) -> Self {
         let mut record = Self::new("refusal", refusal.correlation, now);
-        record.call = refusal.caller.map(CallFacts::of).unwrap_or_default();
+        if let Some(caller) = refusal.caller {
+            record = record.with_caller(caller);
+        }
         record.tailscale = refusal.peer.map(PeerFacts::of).unwrap_or_default();
         record.tailscale.address = Some(refusal.address.to_string());
         let status = match refusal.status {
@@ -220,20 +231,28 @@ impl Record {
     }
 
     /// An act of administration by the local user `by`, e.g. `token.mint`.
-    pub(super) fn of_administration(act: &str, by: &str, details: Map<String, Value>, now: Timestamp) -> Self {
+    pub(super) fn of_administration(act: &str, by: &str, details: &Map<String, Value>, now: Timestamp) -> Self {
         let mut record = Self::new("admin", CorrelationId::random(), now);
-        record.call.tool = Some(act.to_owned());
-        record.call.subject = Some(by.to_owned());
-        record.call.args = details;
+        record.tool = Some(act.to_owned());
+        record.subject = Some(by.to_owned());
+        record.set_args(details);
         record.ended(Status::Ok, None, None);
         record
+    }
+
+    /// Sets the arguments, in canonical form.
+    pub(super) fn set_args(&mut self, args: &Map<String, Value>) {
+        let canonical = canonical_json(args).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some(canonical) = canonical.and_then(|text| RawValue::from_string(text).ok()) {
+            self.args = canonical;
+        }
     }
 
     /// Recording works again after it did not.
     pub(super) fn of_resumption(since: Timestamp, now: Timestamp) -> Self {
         let mut record = Self::new("admin", CorrelationId::random(), now);
-        record.call.tool = Some("audit.resumed".to_owned());
-        record.call.args.insert("unavailable_since".to_owned(), Value::from(since.to_string()));
+        record.tool = Some("audit.resumed".to_owned());
+        record.set_args(&Map::from_iter([("unavailable_since".to_owned(), Value::from(since.to_string()))]));
         record.ended(Status::Ok, None, None);
         record
     }
@@ -246,7 +265,7 @@ impl Record {
             Status::Ok => "success",
             _ => "error",
         };
-        self.code = code.map(Cow::Borrowed);
+        self.code = code;
         self.error = error;
     }
 }
@@ -267,4 +286,10 @@ pub(super) fn interrupted(intent: &StoredLeaf) -> Option<Map<String, Value>> {
         keys.insert(key.to_owned(), value);
     }
     Some(keys)
+}
+
+/// `{}`.
+fn empty() -> Box<RawValue> {
+    // An object without keys cannot fail to be one.
+    serde_json::value::to_raw_value(&Map::new()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }

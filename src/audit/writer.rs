@@ -67,7 +67,8 @@ impl Leaf {
         let bytes = match &mut self.body {
             Body::Record(record) => {
                 record.seq = seq;
-                canonical_json(record)?
+                // Already in canonical form: see `Record`.
+                serde_json::to_vec(record)?
             }
             Body::Keys(keys) => {
                 keys.insert("seq".to_owned(), Value::from(seq));

@@ -178,6 +178,11 @@ pub(super) fn limits(root: &mut Section<'_>, profile: Profile) -> Limits {
         writes_per_minute: rate("writes_per_minute", default.writes_per_minute, 100_000),
         critical_per_hour: rate("critical_per_hour", default.critical_per_hour, 10_000),
         auth_failures_per_minute: rate("auth_failures_per_minute", default.auth_failures_per_minute, 10_000),
+        refusals_recorded_per_minute: rate(
+            "refusals_recorded_per_minute",
+            default.refusals_recorded_per_minute,
+            10_000,
+        ),
     };
     if profile == Profile::Maximum {
         let tight = Limits::default();

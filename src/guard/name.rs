@@ -8,7 +8,7 @@ use super::ledger::is_mark;
 /// The kind of secret that a field, variable or flag of this name holds. None for names that only speak about
 /// secrets, such as `token_count` or `password_changed_at`.
 pub(super) fn kind(name: &str) -> Option<&'static str> {
-    if name.len() > 128 || name.contains(['=', '‹']) {
+    if name.len() > 128 || name.contains(['=', '‹']) || !telling(name) {
         return None;
     }
     let words = words(name);
@@ -40,15 +40,26 @@ pub(super) fn kind(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a name holds the stem of one that could be known: nearly none does, and this is cheap to see.
+fn telling(name: &str) -> bool {
+    let holds =
+        |stem: &&str| name.as_bytes().windows(stem.len()).any(|part| part.eq_ignore_ascii_case(stem.as_bytes()));
+    STEMS.iter().any(holds)
+}
+
+/// What every name that [`kind`] knows holds.
+const STEMS: &[&str] = &["pass", "pwd", "psk", "secret", "credential", "token", "key"];
+
 /// The kind of secret in a JSON field. Beyond [`kind`] it knows names that only there mean one.
 pub(super) fn field(name: &str, value: &Value) -> Option<&'static str> {
     let kind = kind(name).filter(|_| !(ambiguous(name) && (value.is_number() || path(value))));
     let text = value.as_str();
-    kind.or(match name.to_ascii_lowercase().as_str() {
-        "authorization" | "proxy-authorization" if text.is_some() => Some("authorization"),
-        "cookie" | "set-cookie" if text.is_some_and(|text| text.contains('=')) => Some("cookie"),
+    let is = |names: [&str; 2]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+    kind.or(match text {
+        Some(_) if is(["authorization", "proxy-authorization"]) => Some("authorization"),
+        Some(text) if is(["cookie", "set-cookie"]) && text.contains('=') => Some("cookie"),
         // What Docker and npm keep: base64 of `user:password`.
-        "auth" | "_auth" if text.is_some_and(encoded) => Some("password"),
+        Some(text) if is(["auth", "_auth"]) && encoded(text) => Some("password"),
         _ => None,
     })
 }
@@ -260,6 +271,14 @@ mod tests {
             assert!(kind(name).is_some(), "{name}");
         }
         assert_eq!(kind("AWS_SECRET_ACCESS_KEY"), Some("aws-secret"));
+    }
+
+    #[test]
+    fn every_known_name_holds_a_stem() {
+        let lone = ["pass", "dbpass", "userpass", "rootpass", "smtppass", "keypass", "storepass", "authpass", "psk"];
+        for known in SUFFIXES.iter().map(|(suffix, _)| *suffix).chain(lone).chain(["accesskey"]) {
+            assert!(telling(known), "{known}");
+        }
     }
 
     #[test]

@@ -113,6 +113,9 @@ fn replace(text: &str, spans: Vec<Span>, ledger: &mut Ledger) -> String {
 /// The secrets in `text`: in order, apart from each other. Where two detectors overlap the whole of both is one
 /// secret, of the kind of the more specific one.
 pub(super) fn find(text: &str) -> Vec<Span> {
+    if too_short(text) {
+        return Vec::new();
+    }
     let detectors = &*DETECTORS;
     let gate = detectors.gate.matches(text);
     if !gate.matched_any() {
@@ -142,6 +145,14 @@ pub(super) fn find(text: &str) -> Vec<Span> {
     }
     merge(text, spans)
 }
+
+/// Whether `text` is one word, shorter than any token and without anything that could part a name from a value.
+fn too_short(text: &str) -> bool {
+    text.len() < SHORTEST && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+}
+
+/// No detector of [`TOKENS`] matches fewer bytes.
+const SHORTEST: usize = 14;
 
 /// Prose has no digits.
 fn digit(value: &str) -> bool {

@@ -16,9 +16,7 @@ use crate::{
     exec::ExecError,
     fleet::Registry,
     limits::Limits,
-    model::{
-        AuditFilter, Clock, FleetFilter, Inquiry, Operation, Question, RawOutput, Scope, Step, StepOutput, TargetId,
-    },
+    model::{AuditFilter, Clock, FleetFilter, Inquiry, Operation, Question, RawOutput, Step, StepOutput, TargetId},
     policy::{Permit, Policy},
     store::{Store, StoreError},
 };
@@ -86,14 +84,11 @@ impl Answers {
 
     fn token(&self, caller: &Caller) -> Value {
         let (token, peer, limits) = (caller.token(), caller.peer(), self.limits.settings());
-        let effective: Vec<_> =
-            Scope::ALL.iter().filter(|scope| token.scopes.allows(**scope)).map(|scope| scope.as_str()).collect();
         json!({
             "jti": token.jti,
             "subject": token.subject,
             "owner": token.owner,
             "scopes": token.scopes,
-            "effective_scopes": effective,
             "engagement": token.engagement,
             "targets": token.targets,
             "tools": token.tools,
@@ -225,7 +220,7 @@ impl Answers {
                 }),
             );
         }
-        if wanted("credentials") {
+        if wanted("ages") {
             let keys: Vec<Value> = gateway
                 .store
                 .token_keys()
@@ -240,7 +235,7 @@ impl Answers {
                     })
                 })
                 .collect();
-            about.insert("credentials".into(), Value::from(keys));
+            about.insert("ages".into(), Value::from(keys));
         }
         if wanted("audit") {
             about.insert("audit".into(), self.head().await?);

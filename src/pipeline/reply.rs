@@ -1,6 +1,5 @@
 //! What the caller gets: one envelope for every tool, or a refusal with a code, a message and a hint.
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::CallError;
@@ -11,7 +10,7 @@ use crate::{
 };
 
 /// The answer to a call that worked.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Envelope {
     /// Always true.
     pub ok: bool,
@@ -24,24 +23,18 @@ pub struct Envelope {
     /// The tool's own data.
     pub data: Value,
     /// For a change: whether something changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<bool>,
     /// The state before.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
     /// The state after.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
     /// What ran on the target.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exec: Vec<Execution>,
     /// Whether something was cut off.
     pub truncated: bool,
     /// Where the next page starts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
     /// What could not be had, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partial: Vec<Missing>,
     /// What was taken out, by kind.
     pub redactions: Redactions,
@@ -74,6 +67,29 @@ impl Envelope {
             redactions,
             warnings: content.warnings,
         }
+    }
+
+    /// The envelope as JSON. Moves the data instead of writing it anew.
+    fn into_value(self) -> Value {
+        let mut body = Map::new();
+        body.insert("ok".into(), self.ok.into());
+        body.insert("target".into(), self.target.into());
+        body.insert("correlation_id".into(), self.correlation_id.to_string().into());
+        body.insert("dry_run".into(), self.dry_run.into());
+        body.insert("data".into(), self.data);
+        body.insert("truncated".into(), self.truncated.into());
+        body.insert("redactions".into(), self.redactions.into_iter().collect());
+        body.insert("warnings".into(), self.warnings.into());
+        let optional = [
+            ("changed", self.changed.map(Value::from)),
+            ("before", self.before),
+            ("after", self.after),
+            ("next_cursor", self.next_cursor.map(Value::from)),
+            ("exec", (!self.exec.is_empty()).then(|| json!(self.exec))),
+            ("partial", (!self.partial.is_empty()).then(|| json!(self.partial))),
+        ];
+        body.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        Value::Object(body)
     }
 
     /// The JSON schema of an envelope whose `data` has the schema `data`.
@@ -117,10 +133,7 @@ impl Reply {
     /// The reply that `result` makes. Whatever a refusal says is guarded too.
     pub(super) fn new(correlation: CorrelationId, result: Result<Envelope, CallError>, guard: &Guard) -> Self {
         match result {
-            Ok(envelope) => match serde_json::to_value(&envelope) {
-                Ok(body) => Self { body, is_error: false, unknown_tool: false },
-                Err(_) => Self::new(correlation, Err(CallError::Internal), guard),
-            },
+            Ok(envelope) => Self { body: envelope.into_value(), is_error: false, unknown_tool: false },
             Err(error) => {
                 let mut body = Map::new();
                 body.insert("ok".into(), false.into());

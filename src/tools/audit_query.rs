@@ -18,27 +18,34 @@ pub(super) struct AuditQuery;
 #[serde(deny_unknown_fields)]
 struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     subject: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     tool: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     target: Option<String>,
     /// Any of these
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     status: Vec<StatusName>,
     /// RFC 3339, not before
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     since: Option<String>,
     /// RFC 3339, before
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     until: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     correlation_id: Option<String>,
     /// 1 to 200
     #[serde(default = "limit")]
     limit: u32,
-    /// next_cursor of the page before
+    /// next_cursor of the last page
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     cursor: Option<String>,
 }
 
@@ -78,7 +85,7 @@ struct Log {
 const SPEC: Spec = Spec {
     name: "audit_query",
     title: "Query the audit log",
-    help: "Lists what was called, by whom, with which decision and result: your engagement's records, newest first.",
+    help: "Your engagement's records, newest first: who called what, the decision, the result.",
     scopes: &[Scope::AuditRead],
     risk: Risk::Moderate,
     effect: Effect::Read,

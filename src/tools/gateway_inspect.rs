@@ -27,7 +27,7 @@ enum Section {
     Version,
     Health,
     Config,
-    Credentials,
+    Ages,
     Audit,
 }
 
@@ -42,7 +42,8 @@ struct Data {
     #[serde(default)]
     config: Option<Map<String, Value>>,
     #[serde(default)]
-    credentials: Option<Vec<Map<String, Value>>>,
+    /// Of credentials
+    ages: Option<Vec<Map<String, Value>>>,
     #[serde(default)]
     audit: Option<Map<String, Value>>,
 }

@@ -38,11 +38,11 @@ struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     unit: Option<String>,
-    /// This or worse: emerg, alert, crit, err, warning, notice, info, debug, 0-7
+    /// This or worse: 0-7, err, warning, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     priority: Option<Priority>,
-    /// RFC 3339 or how long ago: 90s, 2h
+    /// RFC 3339 or ago: 90s, 2h
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     since: Option<String>,
@@ -53,7 +53,7 @@ struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     grep: Option<String>,
-    /// 0, -1 (one before) or boot id
+    /// 0, -1 or boot id
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     boot: Option<String>,
@@ -115,8 +115,8 @@ const SUMMARY_ENTRIES: u32 = 3000;
 
 const SPEC: Spec = Spec {
     name: "journal_query",
-    title: "Read the system journal",
-    help: "Journal entries, newest first, or mode=summary: like messages grouped and counted.",
+    title: "Read the journal",
+    help: "Journal entries, newest first; mode=summary groups and counts.",
     scopes: &[Scope::LogRead],
     risk: Risk::Moderate,
     effect: Effect::Read,

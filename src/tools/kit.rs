@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::RangeInclusive, sync::Arc};
 
 use jiff::Timestamp;
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -93,11 +93,13 @@ impl ToolError {
     }
 }
 
-/// The JSON schema of `T`, short: inlined, without title and dialect.
+/// The JSON schema of `T`, short: inlined, without title, dialect, the widths of integers and defaults that are lists
+/// (the description says those in fewer words).
 pub fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
+        settings.transforms.push(Box::new(RecursiveTransform(shorten)));
     });
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     if let Some(object) = schema.as_object_mut() {
@@ -105,6 +107,15 @@ pub fn schema_of<T: JsonSchema>() -> Value {
         object.remove("description");
     }
     schema
+}
+
+fn shorten(schema: &mut Schema) {
+    if schema.get("type").and_then(Value::as_str) == Some("integer") {
+        schema.remove("format");
+    }
+    if schema.get("default").is_some_and(Value::is_array) {
+        schema.remove("default");
+    }
 }
 
 /// Reads arguments. The error names the argument, unknown ones included (`deny_unknown_fields` is on every type).

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod race;
 #[cfg(test)]
-pub(super) mod rig;
+pub(super) mod sandbox;
 #[cfg(test)]
 mod tests;
 

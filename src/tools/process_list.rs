@@ -1,4 +1,4 @@
-//! `all.data["processes"].as_array().unwrap().iter().filter_map(|process| process.get("user")).all(|user| user == "root")_list`: the top processes of a host, measured now. Never shows lifetime averages; shows command lines as
+//! `process_list`: the top processes of a host, measured now. Never shows lifetime averages; shows command lines as
 //! they are, because `guard` redacts them.
 
 use std::collections::BTreeMap;
@@ -291,15 +291,15 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::trial::{Child, MARKER, call, call_in, conforms, definition_bytes, plan, pretend},
+        super::rig::{AS_NOBODY, Child, MARKER, Rig, call, conforms, fits_budget, plan, plan_exactly, recorded},
         *,
     };
 
     const STAT: &str = "S 1 7 7 0 -1 4194560 99 0 0 0 12 5 0 0 20 0 3 0 1000 3133440 10 184467440737 1 1";
 
     fn render(stdout: impl Into<Vec<u8>>) -> Result<Content, ToolError> {
-        let operation = plan(&ProcessList, &json!({"target": "here"})).unwrap();
-        ProcessList.render(&pretend(operation, stdout.into()))
+        let operation = plan(&ProcessList, json!({"target": "here"})).unwrap();
+        ProcessList.render(&recorded(operation, stdout, ""))
     }
 
     #[test]
@@ -315,22 +315,22 @@ mod tests {
             (json!({"target": "here", "extra": 1}), "extra"),
             (json!({}), "target"),
         ] {
-            let error = plan(&ProcessList, &bad).unwrap_err();
+            let error = plan_exactly(&ProcessList, &bad).unwrap_err();
             assert_eq!(error.code, "invalid_arguments");
             assert!(error.message.contains(field), "{bad}: {error}");
         }
-        assert_eq!(plan(&ProcessList, &json!({"target": "elsewhere"})).unwrap_err().code, "unknown_target");
+        assert_eq!(plan(&ProcessList, json!({"target": "elsewhere"})).unwrap_err().code, "unknown_target");
     }
 
     #[test]
     fn the_definition_is_short() {
-        assert!(definition_bytes(&ProcessList) <= 900, "{}", definition_bytes(&ProcessList));
+        fits_budget(&ProcessList);
     }
 
     #[test]
     fn a_busy_process_is_on_top_now() {
         let busy = Child::sh("while :; do :; done");
-        let content = call(&ProcessList, &json!({"target": "here", "limit": 3})).unwrap();
+        let content = call(&ProcessList, json!({"target": "here", "limit": 3})).unwrap();
         let processes = content.data["processes"].as_array().unwrap();
         let found = processes.iter().find(|process| process["pid"] == busy.id()).expect("the busy one is in the top 3");
         assert!(found["cpu_now_pct"].as_f64().unwrap() > 20.0, "{found}");
@@ -346,25 +346,25 @@ mod tests {
         let quiet = Child::sh("sleep 60 # $(x) 'needle-7f3a' \"quoted\"\nwait");
         quiet.settle("S");
         for text in ["needle-7f3a", "$(x) 'needle-7f3a' \"quoted\""] {
-            let content = call(&ProcessList, &json!({"target": "here", "match": text, "sort": "age"})).unwrap();
+            let content = call(&ProcessList, json!({"target": "here", "match": text, "sort": "age"})).unwrap();
             let pids: Vec<u64> =
                 content.data["processes"].as_array().unwrap().iter().map(|p| p["pid"].as_u64().unwrap()).collect();
             assert_eq!(pids, [u64::from(quiet.id())], "{:#}", content.data);
             assert_eq!(content.data["matched"], 1);
             assert!(!content.truncated);
         }
-        let content = call(&ProcessList, &json!({"target": "here", "match": "no such thing at all"})).unwrap();
+        let content = call(&ProcessList, json!({"target": "here", "match": "no such thing at all"})).unwrap();
         assert_eq!(content.data["processes"], json!([]));
         assert!(content.data["totals"]["processes"].as_u64().unwrap() > 1);
     }
 
     #[test]
     fn sorting_and_users() {
-        let content = call(&ProcessList, &json!({"target": "here", "sort": "mem", "limit": 5})).unwrap();
+        let content = call(&ProcessList, json!({"target": "here", "sort": "mem", "limit": 5})).unwrap();
         let sizes: Vec<u64> =
             content.data["processes"].as_array().unwrap().iter().map(|p| p["rss"].as_u64().unwrap()).collect();
         assert!(sizes.is_sorted_by(|a, b| a >= b) && !sizes.is_empty(), "{sizes:?}");
-        let content = call(&ProcessList, &json!({"target": "here", "sort": "age", "limit": 5})).unwrap();
+        let content = call(&ProcessList, json!({"target": "here", "sort": "age", "limit": 5})).unwrap();
         let starts: Vec<u64> =
             content.data["processes"].as_array().unwrap().iter().map(|p| p["start_ticks"].as_u64().unwrap()).collect();
         assert!(starts.is_sorted() && starts.len() > 1, "{starts:?}");
@@ -375,8 +375,8 @@ mod tests {
             let wanted = json!({"target": "here", "user": uid.to_string(), "match": "needle-user-91"});
             assert_eq!(call(&ProcessList, &wanted).unwrap().data["matched"], found);
         }
-        call(&ProcessList, &json!({"target": "here", "sort": "io", "user": "root"})).unwrap();
-        let unknown = call(&ProcessList, &json!({"target": "here", "user": "--help"})).unwrap_err();
+        call(&ProcessList, json!({"target": "here", "sort": "io", "user": "root"})).unwrap();
+        let unknown = call(&ProcessList, json!({"target": "here", "user": "--help"})).unwrap_err();
         assert_eq!(unknown.code, "not_found");
     }
 
@@ -385,8 +385,8 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        let wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-        let content = call_in(&wrapper, &ProcessList, &json!({"target": "here", "limit": 200})).unwrap();
+        let rig = Rig::new().under(AS_NOBODY);
+        let content = rig.call(&ProcessList, json!({"target": "here", "limit": 200})).unwrap();
         let io = Missing { section: "io".into(), reason: "permission_denied".into() };
         assert!(content.partial.contains(&io), "{:?}", content.partial);
         assert!(content.data["processes"].as_array().unwrap().iter().any(|process| process["user"] == "root"));
@@ -420,7 +420,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_says_nothing_is_an_error() {
-        for stdout in ["", "\n@other sample\n1 2 3\n", "\n@trial-5e0f sample\n", "\n@trial-5e0f !sample no_proc\n"] {
+        let (empty, missing) = (format!("\n{MARKER} sample\n"), format!("\n{MARKER} !sample no_proc\n"));
+        for stdout in ["", "\n@other sample\n1 2 3\n", &empty, &missing] {
             assert_eq!(render(stdout).unwrap_err().code, "unreadable_output", "{stdout:?}");
         }
         let zero = format!("\n{MARKER} sample\n0 100 4096 1 1 1\n");

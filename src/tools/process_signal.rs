@@ -260,9 +260,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::trial::{
-            Child, MARKER, call, call_in, conforms, definition_bytes, perform_in, plan, plan_with, pretend,
-        },
+        super::rig::{AS_NOBODY, Child, MARKER, Rig, call, conforms, fits_budget, plan, plan_exactly, recorded},
         *,
     };
 
@@ -304,7 +302,7 @@ mod tests {
         for field in ["target", "pid", "start_ticks", "signal", "reason"] {
             let mut bad = good.clone();
             bad.as_object_mut().unwrap().remove(field);
-            assert!(plan(&ProcessSignal, &bad).unwrap_err().message.contains(field));
+            assert!(plan_exactly(&ProcessSignal, &bad).unwrap_err().message.contains(field));
         }
     }
 
@@ -322,7 +320,7 @@ mod tests {
         assert_eq!(content.data["process"]["pid"], child.id());
         assert!(content.data["process"]["cmd"].as_str().unwrap().starts_with("sh -c while"), "{:#}", content.data);
         assert!(!"ZX".contains(child.stat().state));
-        assert_eq!(plan(&ProcessSignal, &args(&child, "KILL")).unwrap().effect, Effect::Destructive);
+        assert_eq!(plan(&ProcessSignal, args(&child, "KILL")).unwrap().effect, Effect::Destructive);
     }
 
     #[test]
@@ -361,7 +359,7 @@ mod tests {
     fn term_and_kill_end_it() {
         for (body, signal) in [(WAIT, "TERM"), ("trap '' TERM HUP INT; while :; do sleep 0.2; done", "KILL")] {
             let child = Child::sh(body);
-            let content = call(&ProcessSignal, &args(&child, signal)).unwrap();
+            let content = call(&ProcessSignal, args(&child, signal)).unwrap();
             // The test has not collected it yet, so it is seen as a zombie.
             assert_eq!(content.data["state_after"], "zombie", "{:#}", content.data);
             assert!(content.data.get("alive_after_ms").is_none());
@@ -373,8 +371,8 @@ mod tests {
     fn one_that_ignores_it_is_seen_alive() {
         let child = Child::sh("trap '' TERM; kill -STOP $$; while :; do sleep 0.2; done");
         child.settle("T");
-        call(&ProcessSignal, &args(&child, "CONT")).unwrap();
-        let content = call(&ProcessSignal, &args(&child, "TERM")).unwrap();
+        call(&ProcessSignal, args(&child, "CONT")).unwrap();
+        let content = call(&ProcessSignal, args(&child, "TERM")).unwrap();
         assert!(content.data["alive_after_ms"].as_u64().unwrap() >= 1900, "{:#}", content.data);
         assert!(!"ZX".contains(child.stat().state));
     }
@@ -382,10 +380,10 @@ mod tests {
     #[test]
     fn stop_and_continue() {
         let child = Child::sh(WAIT);
-        let content = call(&ProcessSignal, &args(&child, "STOP")).unwrap();
+        let content = call(&ProcessSignal, args(&child, "STOP")).unwrap();
         assert_eq!(content.data["state_after"], "stopped");
         assert_eq!(child.stat().state, 'T');
-        let content = call(&ProcessSignal, &args(&child, "CONT")).unwrap();
+        let content = call(&ProcessSignal, args(&child, "CONT")).unwrap();
         assert_eq!(content.before, Some(json!({"state": "stopped"})));
         assert_ne!(content.data["state_after"], "stopped");
         assert_ne!(child.stat().state, 'T');
@@ -408,14 +406,12 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        let wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         let child = Child::sh(WAIT);
         let wanted = args(&child, "TERM");
-        let error = call_in(&wrapper, &ProcessSignal, &wanted).unwrap_err();
+        let error = Rig::new().under(AS_NOBODY).call(&ProcessSignal, &wanted).unwrap_err();
         assert_eq!(error.code, "permission_denied");
         assert!(error.message.contains("sudo is off"), "{error}");
-        let operation = plan_with(&ProcessSignal, &wanted, SudoPolicy::Limited).unwrap();
-        let error = ProcessSignal.render(&perform_in(&wrapper, operation)).unwrap_err();
+        let error = Rig::with_sudo().under(AS_NOBODY).call(&ProcessSignal, &wanted).unwrap_err();
         assert_eq!(error.code, "permission_denied");
         assert!(!"ZX".contains(child.stat().state));
     }
@@ -423,17 +419,17 @@ mod tests {
     #[test]
     fn the_sudoers_line_names_the_signal() {
         let child = Child::sh(WAIT);
-        let operation = plan(&ProcessSignal, &args(&child, "USR1")).unwrap();
+        let operation = plan(&ProcessSignal, args(&child, "USR1")).unwrap();
         let pid = child.id();
         let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let stdout = format!("\n{MARKER} stat\n{line}\n{MARKER} refused\nsudo\n");
-        let error = ProcessSignal.render(&pretend(operation, stdout.into_bytes())).unwrap_err();
+        let error = ProcessSignal.render(&recorded(operation, stdout, "")).unwrap_err();
         assert!(error.hint.unwrap().ends_with("/bin/kill ^-s USR1 -- [0-9]+$"));
     }
 
     #[test]
     fn the_definition_is_short() {
-        assert!(definition_bytes(&ProcessSignal) <= 900, "{}", definition_bytes(&ProcessSignal));
+        fits_budget(&ProcessSignal);
     }
 
     proptest! {
@@ -451,14 +447,14 @@ mod tests {
             .into_bytes();
             stdout.extend_from_slice(&bytes);
             let known = word == "dry_run" || word.trim_start().starts_with("direct") || word.contains("sudo");
-            match ProcessSignal.render(&pretend(operation.clone(), stdout)) {
+            match ProcessSignal.render(&recorded(operation.clone(), stdout, "")) {
                 Ok(content) => {
                     prop_assert!(known);
                     conforms(&ProcessSignal, &content.data);
                 }
                 Err(error) => prop_assert_eq!(error.code, "unreadable_output"),
             }
-            prop_assert!(ProcessSignal.render(&pretend(operation, bytes)).is_err());
+            prop_assert!(ProcessSignal.render(&recorded(operation, bytes, "")).is_err());
         }
     }
 }

@@ -1,88 +1,153 @@
-//! For tests of tools: runs a planned operation for real on this machine, or builds what a script would have printed.
-//! Starts only the shell that a backend would start.
+//! For tests of tools: plans a call on this machine, runs its script as an executor would, and checks the answer
+//! against the tool's schema; or builds what a script would have printed. Never part of the program.
 
 use std::{
+    borrow::Borrow,
     io::Write,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::PathBuf,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{PlanContext, Tool, ToolError};
+use super::{PlanContext, Tool, ToolError, procfs::Stat};
 use crate::{
     fleet::Registry,
     model::{
-        Captured, Content, EngagementId, Operation, RawOutput, Scope, ScopeSet, Script, ScriptOutput, Step,
+        Captured, Content, Effect, EngagementId, Operation, RawOutput, Scope, ScopeSet, Script, ScriptOutput, Step,
         StepOutcome, StepOutput, SudoPolicy, Target, TargetKind,
     },
 };
 
-const MARKER: &str = "0123456789abcdef0123456789abcdef";
+/// What opens sections; the recordings in `tests/cases` hold it too.
+pub(super) const MARKER: &str = "0123456789abcdef0123456789abcdef";
 
-/// A local target called `here`.
-pub(super) fn target(sudo: SudoPolicy) -> Target {
-    Target {
-        id: "here".into(),
-        kind: TargetKind::Local,
-        engagement: "lab".into(),
-        capabilities: ScopeSet::new([Scope::Admin]),
-        segment: None,
-        tags: Vec::new(),
-        roots: Vec::new(),
-        timeout: Duration::from_secs(60),
-        concurrency: 4,
-        sudo,
+/// Puts a command under the user nobody; needs root.
+pub(super) const AS_NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// This machine as the target `here`, and how scripts are started on it.
+pub(super) struct Rig {
+    pub(super) target: Target,
+    /// The argv that starts the shell (`setpriv …`); empty for as it is.
+    pub(super) wrapper: Vec<String>,
+}
+
+impl Rig {
+    /// With one root, `/var/log`, and without sudo.
+    pub(super) fn new() -> Self {
+        let target = Target {
+            id: "here".into(),
+            kind: TargetKind::Local,
+            engagement: "lab".into(),
+            capabilities: ScopeSet::new([Scope::SystemControl, Scope::FleetRead]),
+            segment: Some("lab".into()),
+            tags: vec!["test".into()],
+            roots: vec![PathBuf::from("/var/log")],
+            timeout: Duration::from_secs(60),
+            concurrency: 2,
+            sudo: SudoPolicy::None,
+        };
+        Self { target, wrapper: Vec::new() }
+    }
+
+    /// [`Self::new`], where sudo may be used.
+    pub(super) fn with_sudo() -> Self {
+        let mut rig = Self::new();
+        rig.target.sudo = SudoPolicy::Limited;
+        rig
+    }
+
+    /// The same, started by `wrapper`.
+    pub(super) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().copied().map(str::to_owned).collect();
+        self
+    }
+
+    /// The operation that `arguments`, an object, ask of `tool` at 2026-11-21T12:00:00Z; the target is `here` where
+    /// they name none.
+    pub(super) fn plan(&self, tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Operation, ToolError> {
+        let mut arguments = arguments.borrow().clone();
+        arguments.as_object_mut().unwrap().entry("target").or_insert(json!("here"));
+        self.plan_exactly(tool, &arguments)
+    }
+
+    /// [`Self::plan`] without adding anything.
+    pub(super) fn plan_exactly(&self, tool: &dyn Tool, arguments: &Value) -> Result<Operation, ToolError> {
+        let engagement = EngagementId::from("lab");
+        let registry = Registry::new([self.target.clone()]);
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let context = PlanContext { engagement: &engagement, registry: &registry, now };
+        tool.plan(arguments.as_object().unwrap(), &context)
+    }
+
+    /// Runs the operation's scripts, which must end by themselves and well.
+    pub(super) fn run(&self, operation: Operation) -> RawOutput {
+        let outputs = operation.steps.iter().map(|step| {
+            let Step::Script(script) = step else { panic!("not a script") };
+            let output = self.execute(script);
+            assert_eq!(output.outcome, StepOutcome::Exited(0), "{}", output.stderr.text());
+            StepOutput::Script(Box::new(output))
+        });
+        RawOutput { outputs: outputs.collect(), operation }
+    }
+
+    /// Plans, runs and renders; the data must be what the tool's schema says.
+    pub(super) fn call(&self, tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Content, ToolError> {
+        let content = tool.render(&self.run(self.plan(tool, arguments)?))?;
+        conforms(tool, &content.data);
+        Ok(content)
+    }
+
+    /// Runs `script` by the command line that the executors use.
+    #[expect(clippy::disallowed_methods, reason = "a test runs the script without an executor")]
+    pub(super) fn execute(&self, script: &Script) -> ScriptOutput {
+        let line = script.command_line(MARKER, Duration::from_secs(120)).unwrap();
+        let argv: Vec<&str> = self.wrapper.iter().map(String::as_str).chain(["sh", "-c", &line]).collect();
+        let mut child = Command::new(argv[0])
+            .args(&argv[1..])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(&script.input()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        let outcome = match (done.status.code(), done.status.signal()) {
+            (Some(code), _) => StepOutcome::Exited(code),
+            (None, signal) => StepOutcome::Signalled(signal.unwrap_or(0)),
+        };
+        printed(script.template.id, outcome, done.stdout, done.stderr)
     }
 }
 
-/// The operation that `arguments` (an object; `target` is added) ask of `tool`, at 2026-11-21T12:00:00Z.
-pub(super) fn plan(tool: &dyn Tool, arguments: Value) -> Result<Operation, ToolError> {
-    plan_on(tool, arguments, target(SudoPolicy::None))
+/// [`Rig::plan`] on a plain rig.
+pub(super) fn plan(tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Operation, ToolError> {
+    Rig::new().plan(tool, arguments)
 }
 
-/// Like [`plan`], on this target.
-pub(super) fn plan_on(tool: &dyn Tool, arguments: Value, target: Target) -> Result<Operation, ToolError> {
-    let mut arguments: Map<String, Value> = arguments.as_object().unwrap().clone();
-    arguments.entry("target").or_insert(json!("here"));
-    let engagement = EngagementId::from("lab");
-    let registry = Registry::new([target]);
-    let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-    tool.plan(&arguments, &PlanContext { engagement: &engagement, registry: &registry, now })
+/// [`Rig::plan_exactly`] on a plain rig.
+pub(super) fn plan_exactly(tool: &dyn Tool, arguments: &Value) -> Result<Operation, ToolError> {
+    Rig::new().plan_exactly(tool, arguments)
 }
 
-/// Runs the operation's scripts on this machine.
-pub(super) fn run(operation: Operation) -> RawOutput {
-    let outputs = operation.steps.iter().map(|step| match step {
-        Step::Script(script) => StepOutput::Script(Box::new(execute(script))),
-        Step::Gateway(_) => panic!("not a script"),
-    });
-    RawOutput { outputs: outputs.collect(), operation }
+/// [`Rig::call`] on a plain rig.
+pub(super) fn call(tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Content, ToolError> {
+    Rig::new().call(tool, arguments)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test runs the script that a backend would run")]
-fn execute(script: &Script) -> ScriptOutput {
-    let line = script.command_line(MARKER, Duration::from_secs(60)).unwrap();
-    let mut child = Command::new("sh")
-        .args(["-c", &line])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(&script.input()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    printed(script.template.id, output.status.code().unwrap(), output.stdout, output.stderr)
-}
-
-fn printed(template_id: &'static str, status: i32, stdout: Vec<u8>, stderr: Vec<u8>) -> ScriptOutput {
+fn printed(template_id: &'static str, outcome: StepOutcome, stdout: Vec<u8>, stderr: Vec<u8>) -> ScriptOutput {
     let captured = |head: Vec<u8>| Captured { total: head.len() as u64, head, ..Captured::default() };
     ScriptOutput {
         template_id,
         argv_sha256: String::new(),
         marker: MARKER.into(),
-        outcome: StepOutcome::Exited(status),
+        outcome,
         stdout: captured(stdout),
         stderr: captured(stderr),
         duration: Duration::ZERO,
@@ -93,21 +158,20 @@ fn printed(template_id: &'static str, status: i32, stdout: Vec<u8>, stderr: Vec<
 pub(super) fn pretend(operation: Operation, sections: &[(&str, &[u8])], stderr: &str) -> RawOutput {
     let mut stdout = Vec::new();
     for (name, content) in sections {
-        match name.starts_with('!') {
-            true => stdout.extend(format!("\n{MARKER} {name} ").into_bytes()),
-            false => stdout.extend(format!("\n{MARKER} {name}\n").into_bytes()),
-        }
+        let missing = name.starts_with('!');
+        stdout.extend(format!("\n{MARKER} {name}{}", if missing { ' ' } else { '\n' }).into_bytes());
         stdout.extend_from_slice(content);
-        if name.starts_with('!') {
+        if missing {
             stdout.push(b'\n');
         }
     }
-    recorded(operation, &stdout, stderr)
+    recorded(operation, stdout, stderr)
 }
 
-/// What `operation`'s script gave on a real host: standard output as recorded, with the marker of this rig.
-pub(super) fn recorded(operation: Operation, stdout: &[u8], stderr: &str) -> RawOutput {
-    let output = printed("recorded", 0, stdout.to_vec(), stderr.as_bytes().to_vec());
+/// What `operation`'s script gave, or might have given: standard output as it is, sections opened by [`MARKER`].
+pub(super) fn recorded(operation: Operation, stdout: impl Into<Vec<u8>>, stderr: &str) -> RawOutput {
+    let Some(Step::Script(script)) = operation.steps.first() else { panic!("not a script") };
+    let output = printed(script.template.id, StepOutcome::Exited(0), stdout.into(), stderr.into());
     RawOutput { operation, outputs: vec![StepOutput::Script(Box::new(output))] }
 }
 
@@ -119,20 +183,28 @@ pub(super) fn dropping(mut raw: RawOutput, bytes: u64) -> RawOutput {
     raw
 }
 
-/// Panics unless `content.data` is what the tool's schema says.
-pub(super) fn matches_schema(tool: &dyn Tool, content: &Content) {
-    let schema = (tool.spec().output)();
+/// Panics unless `data` is what the tool's schema says, and holds nothing that the schema does not name.
+pub(super) fn conforms(tool: &dyn Tool, data: &Value) {
+    let mut schema = (tool.spec().output)();
+    close(&mut schema);
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let errors: Vec<String> =
-        validator.iter_errors(&content.data).map(|error| format!("{}: {error}", error.instance_path())).collect();
-    assert!(errors.is_empty(), "{errors:#?}\n{:#}", content.data);
+    let faults: Vec<String> =
+        validator.iter_errors(data).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+    assert!(faults.is_empty(), "{faults:#?}\n{data:#}");
 }
 
-/// Plans, runs and renders for real, and checks the answer against the schema.
-pub(super) fn live(tool: &dyn Tool, arguments: Value) -> Content {
-    let content = tool.render(&run(plan(tool, arguments).unwrap())).unwrap();
-    matches_schema(tool, &content);
-    content
+/// Forbids properties that `schema` does not list, at every depth.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if object.contains_key("properties") {
+                object.insert("additionalProperties".to_owned(), json!(false));
+            }
+            object.values_mut().for_each(close);
+        }
+        Value::Array(array) => array.iter_mut().for_each(close),
+        _ => {}
+    }
 }
 
 /// Panics unless the definition that clients see, without the output schema, fits the budget of 900 bytes.
@@ -140,7 +212,54 @@ pub(super) fn fits_budget(tool: &dyn Tool) {
     let spec = tool.spec();
     let definition = json!({
         "name": spec.name, "title": spec.title, "description": spec.help, "inputSchema": (spec.input)(),
+        "annotations": {
+            "readOnlyHint": spec.effect == Effect::Read,
+            "destructiveHint": spec.effect == Effect::Destructive,
+            "idempotentHint": spec.idempotent,
+            "openWorldHint": spec.open_world,
+        },
     });
     let bytes = definition.to_string().len();
     assert!(bytes <= 900, "{} takes {bytes} bytes: {definition}", spec.name);
+}
+
+/// A child process that does not outlive its test.
+pub(super) struct Child(std::process::Child);
+
+impl Child {
+    /// Starts `sh -c body`.
+    #[expect(clippy::disallowed_methods, reason = "a test starts the process it looks at")]
+    pub(super) fn sh(body: &str) -> Self {
+        let mut command = Command::new("sh");
+        // A group of its own, so that what it started ends with it.
+        command.args(["-c", body]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        Self(command.spawn().unwrap())
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Its line in `/proc`.
+    pub(super) fn stat(&self) -> Stat {
+        let line = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        Stat::parse(&line).unwrap()
+    }
+
+    /// Waits until its state is one of `letters`.
+    pub(super) fn settle(&self, letters: &str) {
+        let started = Instant::now();
+        while !letters.contains(self.stat().state) {
+            assert!(started.elapsed() < Duration::from_secs(20), "still {:?}", self.stat());
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let _ = group.map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+        let _ = self.0.wait();
+    }
 }

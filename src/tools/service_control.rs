@@ -46,11 +46,11 @@ struct Args {
     /// Service, socket or timer
     unit: String,
     action: Action,
-    /// Seconds to wait for the outcome
+    /// Seconds
     #[serde(default = "wait_s")]
     #[schemars(range(min = 1, max = 120))]
     wait_s: u32,
-    /// Only show what would happen; default true for protected units
+    /// Only preview; default for protected units
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     dry_run: Option<bool>,
@@ -83,8 +83,8 @@ struct Data {
 
 const SPEC: Spec = Spec {
     name: "service_control",
-    title: "Start, stop, restart or reload a service",
-    help: "Acts on one systemd unit, waits, returns its state before and after and its last log lines. A unit that fails is an answer (data.result), not an error. Protected units (ssh, network, systemd, docker) need approval.",
+    title: "Control a service",
+    help: "Acts on one systemd unit; shows its state before and after and its last log lines. A unit that fails is an answer (data.result). Protected units (ssh, network, systemd, docker) need approval.",
     scopes: &[Scope::SystemControl],
     risk: Risk::High,
     effect: Effect::Destructive,

@@ -45,7 +45,6 @@ impl UnitKind {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Args {
-    /// Target id
     target: String,
     #[serde(default = "kind")]
     kind: UnitKind,
@@ -254,7 +253,7 @@ mod tests {
     fn shown(arguments: Value, sections: &[(&str, &[u8])]) -> Content {
         let operation = rig::plan(&ServiceList, arguments).unwrap();
         let content = ServiceList.render(&rig::pretend(operation, sections, "")).unwrap();
-        rig::matches_schema(&ServiceList, &content);
+        rig::conforms(&ServiceList, &content.data);
         content
     }
 
@@ -279,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_systemd_says_so() {
-        let content = rig::live(&ServiceList, json!({}));
+        let content = rig::call(&ServiceList, json!({})).unwrap();
         match content.partial.first() {
             Some(missing) => {
                 assert_eq!(missing.section, "units");
@@ -291,7 +290,7 @@ mod tests {
 
     #[test]
     fn cron_jobs_of_this_machine_are_read() {
-        let content = rig::live(&ServiceList, json!({"kind": "cron"}));
+        let content = rig::call(&ServiceList, json!({"kind": "cron"})).unwrap();
         assert!(content.data["units"].as_array().unwrap().is_empty());
     }
 
@@ -351,7 +350,7 @@ mod tests {
         let cut = UNITS.get(..UNITS.len() / 2).unwrap();
         let raw = rig::dropping(rig::pretend(operation, &[("units", cut)], ""), 5000);
         let content = ServiceList.render(&raw).unwrap();
-        rig::matches_schema(&ServiceList, &content);
+        rig::conforms(&ServiceList, &content.data);
         assert!(content.truncated && content.warnings[0].contains("too long"));
     }
 

@@ -222,21 +222,21 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::trial::{MARKER, call, call_in, conforms, definition_bytes, perform_in, plan, plan_with, pretend},
+        super::rig::{AS_NOBODY, MARKER, Rig, call, conforms, fits_budget, plan, plan_exactly, recorded},
         *,
     };
 
     #[test]
     fn bad_arguments_are_named() {
-        assert_eq!(plan(&TargetInspect, &json!({"target": "elsewhere"})).unwrap_err().code, "unknown_target");
-        let error = plan(&TargetInspect, &json!({"target": "here", "refresh": true})).unwrap_err();
+        assert_eq!(plan(&TargetInspect, json!({"target": "elsewhere"})).unwrap_err().code, "unknown_target");
+        let error = plan(&TargetInspect, json!({"target": "here", "refresh": true})).unwrap_err();
         assert!(error.message.contains("refresh"), "{error}");
-        assert!(plan(&TargetInspect, &json!({})).unwrap_err().message.contains("target"));
+        assert!(plan_exactly(&TargetInspect, &json!({})).unwrap_err().message.contains("target"));
     }
 
     #[test]
     fn registry_and_live_probe_stand_side_by_side() {
-        let content = call(&TargetInspect, &json!({"target": "here"})).unwrap();
+        let content = call(&TargetInspect, json!({"target": "here"})).unwrap();
         assert_eq!(content.data["registry"]["capabilities"], json!(["system:control", "fleet:read"]));
         assert_eq!(content.data["registry"]["limits"], json!({"timeout_s": 60, "concurrency": 2}));
         let probe = &content.data["probe"];
@@ -250,13 +250,11 @@ mod tests {
 
     #[test]
     fn it_shows_the_login_user_and_asks_sudo_only_by_policy() {
-        let operation = plan_with(&TargetInspect, &json!({"target": "here"}), SudoPolicy::Limited).unwrap();
-        let content = TargetInspect.render(&perform_in(&[], operation)).unwrap();
+        let content = Rig::with_sudo().call(&TargetInspect, json!({"target": "here"})).unwrap();
         let missing = content.partial.iter().any(|missing| missing.section == "sudo");
         assert!(missing != content.data["probe"].get("sudo_possible").is_some(), "{content:?}");
         if rustix::process::geteuid().is_root() {
-            let wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-            let content = call_in(&wrapper, &TargetInspect, &json!({"target": "here"})).unwrap();
+            let content = Rig::new().under(AS_NOBODY).call(&TargetInspect, json!({"target": "here"})).unwrap();
             assert_eq!(content.data["probe"]["user"], "nobody");
             assert_eq!(content.data["probe"]["groups"], json!(["nogroup"]));
         }
@@ -264,12 +262,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_absent_and_said() {
-        let operation = plan(&TargetInspect, &json!({"target": "here"})).unwrap();
+        let operation = plan(&TargetInspect, json!({"target": "here"})).unwrap();
         let stdout = format!(
             "\n{MARKER} host\nhostname a\nhostname b\nos \n{MARKER}x systemd\n\n{MARKER} !systemd no_systemd\n\
              \n{MARKER} !journal no_journal\n\n{MARKER} tools\nawk\nevil tool\n"
         );
-        let content = TargetInspect.render(&pretend(operation, stdout.into_bytes())).unwrap();
+        let content = TargetInspect.render(&recorded(operation, stdout, "")).unwrap();
         conforms(&TargetInspect, &content.data);
         let expected = json!({"reachable": true, "hostname": "a", "groups": [], "tools": ["awk"]});
         assert_eq!(content.data["probe"], expected);
@@ -278,19 +276,19 @@ mod tests {
 
     #[test]
     fn the_definition_is_short() {
-        assert!(definition_bytes(&TargetInspect) <= 900, "{}", definition_bytes(&TargetInspect));
+        fits_budget(&TargetInspect);
     }
 
     proptest! {
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let operation = plan(&TargetInspect, &json!({"target": "here"})).unwrap();
+            let operation = plan(&TargetInspect, json!({"target": "here"})).unwrap();
             let mut stdout = Vec::new();
             for name in ["host", "systemd", "journal", "tools", "sudo"] {
                 stdout.extend_from_slice(format!("\n{MARKER} {name}\n").as_bytes());
                 stdout.extend_from_slice(&bytes);
             }
-            conforms(&TargetInspect, &TargetInspect.render(&pretend(operation, stdout)).unwrap().data);
+            conforms(&TargetInspect, &TargetInspect.render(&recorded(operation, stdout, "")).unwrap().data);
         }
     }
 }

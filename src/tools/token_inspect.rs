@@ -25,7 +25,6 @@ struct Data {
     subject: String,
     owner: String,
     scopes: Vec<String>,
-    effective_scopes: Vec<String>,
     engagement: String,
     targets: Option<Vec<String>>,
     tools: Option<Vec<String>>,
@@ -59,7 +58,7 @@ struct Peer {
 const SPEC: Spec = Spec {
     name: "token_inspect",
     title: "Inspect my token",
-    help: "Shows who you are here: subject, scopes with all they imply, engagement, expiry, limits, and the network identity of your connection.",
+    help: "Shows who you are here: subject, scopes, engagement, expiry, limits, and the network identity of your connection.",
     scopes: &[],
     risk: Risk::Low,
     effect: Effect::Read,

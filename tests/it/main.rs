@@ -13,7 +13,9 @@
     reason = "tests"
 )]
 
+mod cases;
 mod child;
+mod cli;
 mod disk_full;
 mod harness;
 mod killed;
@@ -22,3 +24,4 @@ mod path;
 mod record;
 mod refused;
 mod sealed;
+mod tidy;

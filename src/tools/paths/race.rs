@@ -12,7 +12,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
-use super::rig::{Rig, SECRET};
+use super::sandbox::{SECRET, Sandbox};
 use crate::{
     model::{Script, Template},
     tools::{file_list::FileList, file_read::FileRead},
@@ -43,21 +43,21 @@ echo "$passed $refused"
 };
 
 /// A root with `swap`, and what it is exchanged with beside it.
-fn prepared(directory: bool) -> Rig {
-    let rig = Rig::new();
+fn prepared(directory: bool) -> Sandbox {
+    let sandbox = Sandbox::new();
     if directory {
-        fs::create_dir(rig.inside("swap")).unwrap();
-        fs::write(rig.inside("swap/secret"), "harmless").unwrap();
-        symlink("../outside/folder", rig.inside("other")).unwrap();
+        fs::create_dir(sandbox.inside("swap")).unwrap();
+        fs::write(sandbox.inside("swap/secret"), "harmless").unwrap();
+        symlink("../outside/folder", sandbox.inside("other")).unwrap();
     } else {
-        fs::write(rig.inside("swap"), "harmless").unwrap();
-        symlink("../outside/secret", rig.inside("other")).unwrap();
+        fs::write(sandbox.inside("swap"), "harmless").unwrap();
+        symlink("../outside/secret", sandbox.inside("other")).unwrap();
     }
-    rig
+    sandbox
 }
 
 /// Runs `work` while `swap` and `other` are exchanged all the time.
-fn while_exchanged<T: Send>(rig: &Rig, work: impl FnOnce() -> T + Send) -> T {
+fn while_exchanged<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let work = scope.spawn(|| {
@@ -66,7 +66,7 @@ fn while_exchanged<T: Send>(rig: &Rig, work: impl FnOnce() -> T + Send) -> T {
             result
         });
         while !done.load(Ordering::Relaxed) {
-            renameat_with(CWD, rig.inside("swap"), CWD, rig.inside("other"), RenameFlags::EXCHANGE).unwrap();
+            renameat_with(CWD, sandbox.inside("swap"), CWD, sandbox.inside("other"), RenameFlags::EXCHANGE).unwrap();
             // Leaves the processor to the script, whose every look takes several times as long.
             thread::park_timeout(Duration::from_micros(100));
         }
@@ -78,10 +78,9 @@ fn while_exchanged<T: Send>(rig: &Rig, work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn rounds(way: &str, rounds: u32) {
-    let rig = prepared(way == "directory");
-    let script = Script::new(&ROUNDS, [way, rounds.to_string().as_str(), rig.roots[0].to_str().unwrap()]);
-    let line = script.command_line("marker", Duration::from_secs(120)).unwrap();
-    let output = while_exchanged(&rig, || rig.run(ROUNDS.id, &line, &script.input()));
+    let sandbox = prepared(way == "directory");
+    let script = Script::new(&ROUNDS, [way, rounds.to_string().as_str(), sandbox.roots[0].to_str().unwrap()]);
+    let output = while_exchanged(&sandbox, || sandbox.rig().execute(&script));
     let sections = output.sections();
     let [content, counts] = sections.as_slice() else { panic!("{}", output.stdout.text()) };
     let counts: Vec<u32> = counts.text().split_whitespace().map(|count| count.parse().unwrap()).collect();
@@ -111,10 +110,10 @@ fn whole_calls_in_the_race_never_give_the_secret() {
     let harmless = hex(b"harmless");
     assert_ne!(harmless, hex(SECRET.as_bytes()));
     for (directory, path) in [(false, "swap"), (true, "swap/secret")] {
-        let rig = prepared(directory);
-        while_exchanged(&rig, || {
+        let sandbox = prepared(directory);
+        while_exchanged(&sandbox, || {
             for _ in 0..60 {
-                match rig.call(&FileRead, json!({ "path": rig.arg(path) })) {
+                match sandbox.call(&FileRead, json!({ "path": sandbox.arg(path) })) {
                     Ok(content) => {
                         answered += 1;
                         assert_eq!(content.data["content"], "harmless");
@@ -123,8 +122,8 @@ fn whole_calls_in_the_race_never_give_the_secret() {
                         assert!(["outside_roots", "permission_denied", "not_found"].contains(&error.code), "{error:?}")
                     }
                 }
-                let arguments = json!({ "path": rig.roots[0], "depth": 2, "checksum": true });
-                let listed = rig.call(&FileList, arguments).unwrap().data;
+                let arguments = json!({ "path": sandbox.roots[0], "depth": 2, "checksum": true });
+                let listed = sandbox.call(&FileList, arguments).unwrap().data;
                 for entry in listed["entries"].as_array().unwrap() {
                     assert!(entry["type"] != "file" || entry["size"] == "harmless".len(), "{entry}");
                     assert!(entry.get("sha256").is_none_or(|sum| *sum == harmless), "{entry}");

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    rig::{Rig, SECRET},
+    sandbox::{SECRET, Sandbox},
     *,
 };
 use crate::tools::{Tool, file_list::FileList, file_read::FileRead};
@@ -128,15 +128,15 @@ const CORPUS: &[&str] = &[
 #[test]
 fn every_traversal_is_refused_before_anything_runs_and_named() {
     assert!(CORPUS.len() >= 60, "{}", CORPUS.len());
-    let rig = Rig::new();
-    let root = rig.roots[0].to_str().unwrap();
+    let sandbox = Sandbox::new();
+    let root = sandbox.roots[0].to_str().unwrap();
     let long = [format!("{ROOT}/{}", "a".repeat(256)), format!("{ROOT}/{}", "a/".repeat(2048) + "a")];
     let tools: [&dyn Tool; 2] = [&FileRead, &FileList];
     for text in CORPUS.iter().copied().chain(long.iter().map(String::as_str)) {
         let path = text.replace(ROOT, root);
         for tool in tools {
             let name = tool.spec().name;
-            let error = rig.plan(tool, json!({ "path": path })).expect_err(&format!("{name} {text:?}"));
+            let error = sandbox.plan(tool, json!({ "path": path })).expect_err(&format!("{name} {text:?}"));
             assert!(["invalid_arguments", "outside_roots"].contains(&error.code), "{name} {text:?}: {error:?}");
             assert!(error.message.starts_with("`path`: "), "{name} {text:?}: {error}");
             assert!(!error.message.contains(SECRET));
@@ -146,10 +146,10 @@ fn every_traversal_is_refused_before_anything_runs_and_named() {
 
 #[test]
 fn what_the_arguments_allow_and_the_target_does_not_have_tells_nothing() {
-    let rig = Rig::new();
+    let sandbox = Sandbox::new();
     for name in ["..;", "..data", "%", "100%", "a%zz", "$(cat ..)", "'; cat x; '", "*", "[a-z]", "-", "--help"] {
         for tool in [&FileRead as &dyn Tool, &FileList] {
-            let error = rig.call(tool, json!({ "path": rig.arg(name) })).expect_err(name);
+            let error = sandbox.call(tool, json!({ "path": sandbox.arg(name) })).expect_err(name);
             assert_eq!(error.code, "not_found", "{name}");
         }
     }
@@ -157,34 +157,34 @@ fn what_the_arguments_allow_and_the_target_does_not_have_tells_nothing() {
 
 #[test]
 fn names_are_bytes_and_never_normalised() {
-    let rig = Rig::new();
+    let sandbox = Sandbox::new();
     for (name, content) in [("e\u{301}", "two characters"), ("\u{e9}", "one"), ("..data", "dots"), ("-n", "dash")] {
-        std::fs::write(rig.inside(name), content).unwrap();
+        std::fs::write(sandbox.inside(name), content).unwrap();
     }
     for (name, content) in [("e\u{301}", "two characters"), ("\u{e9}", "one"), ("..data", "dots"), ("-n", "dash")] {
-        let answer = rig.call(&FileRead, json!({ "path": rig.arg(name) })).unwrap();
+        let answer = sandbox.call(&FileRead, json!({ "path": sandbox.arg(name) })).unwrap();
         assert_eq!(answer.data["content"], content);
     }
 }
 
 #[test]
 fn a_target_without_roots_serves_nothing() {
-    let mut rig = Rig::new();
-    rig.roots.clear();
+    let mut sandbox = Sandbox::new();
+    sandbox.roots.clear();
     for tool in [&FileRead as &dyn Tool, &FileList] {
-        assert_eq!(rig.plan(tool, json!({ "path": "/etc/passwd" })).unwrap_err().code, "outside_roots");
+        assert_eq!(sandbox.plan(tool, json!({ "path": "/etc/passwd" })).unwrap_err().code, "outside_roots");
     }
-    assert_eq!(rig.plan(&FileList, json!({})).unwrap_err().code, "outside_roots");
+    assert_eq!(sandbox.plan(&FileList, json!({})).unwrap_err().code, "outside_roots");
 }
 
 #[test]
 fn the_whole_machine_can_be_a_root() {
-    let mut rig = Rig::new();
-    let file = rig.arg("file");
+    let mut sandbox = Sandbox::new();
+    let file = sandbox.arg("file");
     std::fs::write(&file, "x").unwrap();
-    rig.roots = vec!["/".into()];
-    assert_eq!(rig.call(&FileRead, json!({ "path": file })).unwrap().data["content"], "x");
-    let listed = rig.call(&FileList, json!({ "path": "/" })).unwrap();
+    sandbox.roots = vec!["/".into()];
+    assert_eq!(sandbox.call(&FileRead, json!({ "path": file })).unwrap().data["content"], "x");
+    let listed = sandbox.call(&FileList, json!({ "path": "/" })).unwrap();
     assert!(listed.data["entries"].as_array().unwrap().iter().any(|entry| entry["path"] == "proc"));
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{model::SudoPolicy, tools::rig};
+use crate::tools::rig::{self, Rig};
 
 const BEFORE: &[u8] = b"Id=web.service\nLoadState=loaded\nActiveState=active\nSubState=running\nMainPID=35\nNRestarts=0\nResult=success\nExecMainStatus=0\nInvocationID=eff8e4ba57e24503824b4bdd881b4c76\nJob=\n";
 const AFTER: &[u8] = b"Id=web.service\nLoadState=loaded\nActiveState=active\nSubState=running\nMainPID=99\nNRestarts=0\nResult=success\nExecMainStatus=0\nInvocationID=023804511f0f4f07afb60b3e5e2bf725\nJob=\n";
@@ -17,15 +17,15 @@ fn wish(unit: &str, action: &str) -> Value {
 fn shown(arguments: Value, sections: &[(&str, &[u8])]) -> Result<Content, ToolError> {
     let operation = rig::plan(&ServiceControl, arguments).unwrap();
     let content = ServiceControl.render(&rig::pretend(operation, sections, ""))?;
-    rig::matches_schema(&ServiceControl, &content);
+    rig::conforms(&ServiceControl, &content.data);
     Ok(content)
 }
 
 /// What a real host (Debian 12, systemd 252) printed for this call.
 fn replayed(unit: &str, action: &str, recording: &str) -> Result<Content, ToolError> {
     let operation = rig::plan(&ServiceControl, wish(unit, action)).unwrap();
-    let content = ServiceControl.render(&rig::recorded(operation, recording.as_bytes(), ""))?;
-    rig::matches_schema(&ServiceControl, &content);
+    let content = ServiceControl.render(&rig::recorded(operation, recording, ""))?;
+    rig::conforms(&ServiceControl, &content.data);
     Ok(content)
 }
 
@@ -124,7 +124,7 @@ fn an_ordinary_unit_is_high_and_real() {
 fn the_wait_fits_into_the_targets_limit() {
     let mut wish = wish("web", "stop");
     wish["wait_s"] = json!(120);
-    let operation = rig::plan_on(&ServiceControl, wish, rig::target(SudoPolicy::Limited)).unwrap();
+    let operation = Rig::with_sudo().plan(&ServiceControl, wish).unwrap();
     assert_eq!(operation.arguments["wait_s"], 50);
     let Some(Step::Script(script)) = operation.steps.first() else { panic!("no script") };
     assert_eq!(script.args[..6], ["web.service", "stop", "50", "ordinary", "run", "sudo"]);
@@ -134,7 +134,7 @@ fn the_wait_fits_into_the_targets_limit() {
 fn without_systemd_it_is_an_error() {
     let operation = rig::plan(&ServiceControl, wish("tailops-lab-no-such", "start"));
     // Protected by its name and unknown everywhere: nothing can come of it on any machine.
-    let error = ServiceControl.render(&rig::run(operation.unwrap())).unwrap_err();
+    let error = ServiceControl.render(&Rig::new().run(operation.unwrap())).unwrap_err();
     assert!(["unsupported", "not_found"].contains(&error.code), "{error}");
 }
 
