@@ -5,6 +5,7 @@
 mod canonical;
 mod clock;
 mod content;
+mod failpoint;
 mod ids;
 mod operation;
 mod output;
@@ -18,6 +19,7 @@ mod units;
 pub use canonical::{KeyFault, canonical_json, check_keys};
 pub use clock::{Clock, SystemClock};
 pub use content::{Content, Missing};
+pub(crate) use failpoint::failpoint;
 pub use ids::{CorrelationId, EngagementId, Jti, TargetId};
 pub use operation::Operation;
 pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped};

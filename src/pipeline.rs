@@ -23,7 +23,7 @@ use crate::{
     fleet::Registry,
     guard::Guard,
     limits::Limits,
-    model::{Clock, CorrelationId, Step, StepOutcome, StepOutput},
+    model::{Clock, CorrelationId, Step, StepOutcome, StepOutput, failpoint},
     policy::{Decision, Policy},
     tools::{self, Kind, PlanContext, Tool},
 };
@@ -99,6 +99,7 @@ impl Pipeline {
         gone: &CancellationToken,
     ) -> Result<Envelope, CallError> {
         let mut entry = self.audit.open(caller, call.correlation, &call.name, &call.arguments)?;
+        failpoint("call-opened");
         // A tool that panics is a fault of ours, yet its caller gets an answer and its entry an end.
         let result = AssertUnwindSafe(self.gated(caller, call, &mut entry, gone)).catch_unwind().await;
         let result = result.unwrap_or_else(|_| {
@@ -139,6 +140,7 @@ impl Pipeline {
             _ if changes => self.executors.run(permit, &CancellationToken::new()).await?,
             _ => self.executors.run(permit, gone).await?,
         };
+        failpoint("after-run");
         let exec = reply::executions(&raw);
         if let Some(StepOutput::Script(last)) = raw.outputs.last()
             && !matches!(last.outcome, StepOutcome::Exited(_))

@@ -54,9 +54,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the row was refused because its key is taken.
+    /// Whether the row was refused because its key is taken, or because it is not the next one of the audit log.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
+        /// SQLITE_CONSTRAINT_TRIGGER: a trigger of the audit log raised it.
+        const TRIGGER: &str = "1811";
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation() || error.code().as_deref() == Some(TRIGGER)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     writer::{Body, Leaf},
 };
 use crate::{
-    model::{Operation, canonical_json},
+    model::{Operation, canonical_json, failpoint},
     policy::Decision,
 };
 
@@ -90,7 +90,9 @@ impl Entry {
         self.record.kind = "intent";
         let record = self.record.clone();
         let leaf = Leaf { body: Body::Record(record), salt: self.salt, opens: true, closes: None, owed: false };
+        failpoint("before-intent");
         let seq = self.audit.writer.append(leaf).await?;
+        failpoint("after-intent");
         self.record.kind = "outcome";
         self.record.intent_seq = Some(seq);
         self.intent = Some(seq);
@@ -105,7 +107,9 @@ impl Entry {
     /// Ends the entry. Returns once the outcome is durable; the reply may not leave before.
     pub async fn finish(mut self, outcome: Outcome) -> Result<(), Unrecorded> {
         let leaf = self.closing(outcome)?;
-        self.audit.writer.append(leaf).await.map(drop)
+        self.audit.writer.append(leaf).await?;
+        failpoint("after-outcome-commit");
+        Ok(())
     }
 
     fn closing(&mut self, outcome: Outcome) -> Result<Leaf, Unrecorded> {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Record, Unrecorded, gate::Gate};
 use crate::{
-    model::{Clock, canonical_json},
+    model::{Clock, canonical_json, failpoint},
     store::{LeafRow, LeafWriter, Store, StoreError},
 };
 
@@ -56,6 +56,11 @@ impl Leaf {
     /// A leaf that must come into the log sooner or later.
     pub(super) fn owed(keys: Map<String, Value>) -> Self {
         Self { body: Body::Keys(keys), salt: None, opens: false, closes: None, owed: true }
+    }
+
+    /// Whether it tells how a call of this run ended.
+    fn ends_call(&self) -> bool {
+        matches!(&self.body, Body::Record(record) if matches!(record.kind, "call" | "outcome"))
     }
 
     fn number(&mut self, seq: i64) -> Result<LeafRow, serde_json::Error> {
@@ -173,6 +178,9 @@ impl Task {
     /// Appends the group in one transaction, then answers each job. On an error nothing is appended and the jobs
     /// stay in `group`.
     async fn commit(&mut self, group: &mut Vec<Job>) -> Result<(), StoreError> {
+        if group.iter().any(|job| job.leaf.ends_call()) {
+            failpoint("before-outcome-commit");
+        }
         let first = self.append(group.iter_mut().map(|job| &mut job.leaf).collect()).await?;
         for (seq, job) in (first..).zip(group.drain(..)) {
             let _ = job.done.send(Ok(seq));

@@ -14,10 +14,14 @@
 )]
 
 mod cases;
+mod child;
 mod cli;
+mod disk_full;
 mod harness;
+mod killed;
 mod matrix;
 mod path;
+mod record;
 mod refused;
 mod sealed;
 mod tidy;
