@@ -74,6 +74,8 @@ impl Exit {
 
 /// Runs the command that the arguments name, prints what it has to say, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    #[cfg(debug_assertions)]
+    choose_failpoint();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -100,6 +102,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ExitCode::from(code)
         }
+    }
+}
+
+/// For tests of crashes; see [`crate::model`].
+#[cfg(debug_assertions)]
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+fn choose_failpoint() {
+    if let Ok(chosen) = std::env::var("TAILOPS_FAILPOINT") {
+        crate::model::choose_failpoint(chosen);
     }
 }
 

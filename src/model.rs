@@ -19,6 +19,8 @@ mod units;
 pub use canonical::{KeyFault, canonical_json, check_keys};
 pub use clock::{Clock, SystemClock};
 pub use content::{Content, Missing};
+#[cfg(debug_assertions)]
+pub(crate) use failpoint::choose_failpoint;
 pub(crate) use failpoint::failpoint;
 pub use ids::{CorrelationId, EngagementId, Jti, TargetId};
 pub use operation::Operation;

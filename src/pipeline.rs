@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 pub use reply::{Envelope, Reply};
 use serde_json::{Map, Value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use self::answers::Answers;
 pub use self::answers::GatewayFacts;
@@ -82,10 +83,14 @@ impl Pipeline {
     pub async fn call(self: Arc<Self>, caller: Caller, call: ToolCall, gone: CancellationToken) -> Reply {
         let correlation = call.correlation;
         let this = self.clone();
-        let task = self.running.spawn(async move {
-            let result = this.recorded(&caller, &call, &gone).await;
-            Reply::new(correlation, result, &this.guard)
-        });
+        let span = tracing::error_span!("call", correlation_id = %correlation);
+        let task = self.running.spawn(
+            async move {
+                let result = this.recorded(&caller, &call, &gone).await;
+                Reply::new(correlation, result, &this.guard)
+            }
+            .instrument(span),
+        );
         match task.await {
             Ok(reply) => reply,
             Err(_) => Reply::new(correlation, Err(CallError::Internal), &self.guard),
@@ -103,7 +108,7 @@ impl Pipeline {
         // A tool that panics is a fault of ours, yet its caller gets an answer and its entry an end.
         let result = AssertUnwindSafe(self.gated(caller, call, &mut entry, gone)).catch_unwind().await;
         let result = result.unwrap_or_else(|_| {
-            tracing::error!(correlation_id = %call.correlation, tool = call.name, "a call panicked");
+            tracing::error!("a call panicked");
             Err(CallError::Internal)
         });
         let ran = entry.has_intent();

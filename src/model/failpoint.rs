@@ -1,18 +1,27 @@
 //! Places at which a debug build can be told to die, so that tests prove what a crash there leaves behind. Never does
 //! anything in a release build.
 
-/// Kills this process by SIGKILL where the environment variable `TAILOPS_FAILPOINT` holds `name`.
 #[cfg(debug_assertions)]
-#[expect(clippy::disallowed_methods, reason = "a switch for tests, which no configuration may reach")]
-pub(crate) fn failpoint(name: &'static str) {
-    use std::{ffi::OsString, sync::OnceLock};
+static CHOSEN: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
+/// Chooses the one failpoint that acts in this process. The command line takes it from `TAILOPS_FAILPOINT`.
+#[cfg(debug_assertions)]
+pub(crate) fn choose_failpoint(chosen: String) {
+    // The first choice stays.
+    let _ = CHOSEN.set(chosen);
+}
+
+/// Kills this process by SIGKILL if `name` was chosen; panics if `panic:` and `name` was.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "what a fault of ours would do")]
+pub(crate) fn failpoint(name: &'static str) {
     use rustix::process::{Signal, getpid, kill_process};
 
-    static CHOSEN: OnceLock<Option<OsString>> = OnceLock::new();
-    let chosen = CHOSEN.get_or_init(|| std::env::var_os("TAILOPS_FAILPOINT"));
-    if chosen.as_deref().is_some_and(|chosen| chosen == name) {
+    let Some(chosen) = CHOSEN.get() else { return };
+    if chosen == name {
         let _ = kill_process(getpid(), Signal::KILL);
+    } else if chosen.strip_prefix("panic:") == Some(name) {
+        panic!("told to panic at {name}");
     }
 }
 

@@ -2,20 +2,17 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 use serde_json::{Value, json};
 
+use crate::child::{BINARY, Service};
+
 fn tailops(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tailops"))
-        .args(arguments)
-        .args(["--data-dir", directory.to_str().unwrap()])
-        .output()
-        .unwrap()
+    Command::new(BINARY).args(arguments).args(["--data-dir", directory.to_str().unwrap()]).output().unwrap()
 }
 
 #[track_caller]
@@ -31,40 +28,6 @@ fn fails(output: &Output, code: i32, wanted: &str) {
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(text.contains(wanted), "{text}");
     assert!(output.stdout.is_empty(), "nothing goes to standard output on failure");
-}
-
-/// A service of the real binary; killed when dropped.
-struct Service {
-    child: Child,
-    url: String,
-}
-
-impl Service {
-    fn start(directory: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tailops"))
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", directory.to_str().unwrap()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let first = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-        let url = first.rsplit(' ').next().unwrap().trim_end_matches("/mcp").to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "{first}");
-        Self { child, url }
-    }
-
-    fn terminate(mut self) -> i32 {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap().code().unwrap()
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -118,73 +81,67 @@ fn what_is_wrong_with_a_minting_is_said() {
     assert_eq!(stdout(&tailops(&path, &["token", "list", "--json"])).trim(), "[]");
 }
 
-#[test]
-fn the_running_service_follows_what_the_command_line_does() {
+#[tokio::test]
+async fn the_running_service_follows_what_the_command_line_does() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");
-    let service = Service::start(&path);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let status = |token: &str| {
-        let url = format!("{}/mcp", service.url);
-        let request = crate::harness::modern(&http, &url, Some(token), "token_inspect", json!({}));
-        runtime.block_on(async { request.send().await.unwrap().status().as_u16() })
-    };
+    let service = Service::start(&path).await;
+    let status = async |token: &str| service.call_as(Some(token), "token_inspect", json!({})).await.unwrap().status;
     let dev = fs::read_to_string(path.join("dev-token")).unwrap();
     assert_eq!(fs::metadata(path.join("dev-token")).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(status(&dev), 200);
+    assert_eq!(status(&dev).await, 200);
     let minted =
         stdout(&tailops(&path, &["token", "mint", "--agent", "cli", "--scopes", "readonly", "--ttl", "1h", "--json"]));
     let minted: Value = serde_json::from_str(&minted).unwrap();
     let (token, jti) = (minted["token"].as_str().unwrap(), minted["jti"].as_str().unwrap());
-    assert_eq!(status(token), 200, "a new token works at once");
+    assert_eq!(status(token).await, 200, "a new token works at once");
     let shown: Value = serde_json::from_str(&stdout(&tailops(&path, &["token", "show", jti, "--json"]))).unwrap();
     assert_eq!(shown["state"], "active");
     stdout(&tailops(&path, &["token", "revoke", jti]));
     let since = std::time::Instant::now();
-    while status(token) != 401 {
+    while status(token).await != 401 {
         assert!(since.elapsed().as_secs_f32() < 1.0, "a revoked token works after a second");
     }
-    assert_eq!(status(&dev), 200);
+    assert_eq!(status(&dev).await, 200);
     stdout(&tailops(&path, &["token", "rotate-key"]));
     let since = std::time::Instant::now();
-    while status(&dev) != 401 {
+    while status(&dev).await != 401 {
         assert!(since.elapsed().as_secs_f32() < 1.0, "a token of the old key works after a second");
     }
     fails(&tailops(&path, &["token", "revoke", "nothing"]), 1, "there is no token");
-    assert_eq!(service.terminate(), 0);
+    rustix::process::kill_process(service.pid(), rustix::process::Signal::TERM).unwrap();
+    assert_eq!(service.ended().await.code(), Some(0));
     let acts = stdout(&tailops(&path, &["audit", "export"]));
     for act in ["token.mint", "token.revoke", "token.rotate-key"] {
         assert!(acts.contains(&format!(r#""tool":"{act}""#)), "{act}");
     }
 }
 
-#[test]
-fn what_is_in_use_or_open_or_newer_is_said_with_the_mend() {
+#[tokio::test]
+async fn what_is_in_use_or_open_or_newer_is_said_with_the_mend() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");
-    let service = Service::start(&path);
+    let service = Service::start(&path).await;
     let dev = |path: &Path, listen: &str| tailops(path, &["serve", "--dev", "--listen", listen]);
     fails(&dev(&path, "127.0.0.1:0"), 4, "in use by another tailops");
     let other = directory.path().join("other");
-    let listen = service.url.trim_start_matches("http://").to_owned();
+    let listen = service.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
     fails(&dev(&other, &listen), 4, &listen);
-    drop(service);
+    service.kill().await;
     for address in ["0.0.0.0:0", "192.168.1.1:0", "[::]:0", "127.0.0.2:0", "100.64.0.1:0"] {
         fails(&dev(&other, address), 3, "loopback");
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     fails(&dev(&path, "127.0.0.1:0"), 1, "chmod 0700");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
+    {
         use sqlx::{ConnectOptions, Connection, Executor, sqlite::SqliteConnectOptions};
         let options = SqliteConnectOptions::new().filename(path.join("tailops.db"));
         let mut connection = options.connect().await.unwrap();
         let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)";
         connection.execute(newer).await.unwrap();
         connection.close().await.unwrap();
-    });
+    }
     fails(&dev(&path, "127.0.0.1:0"), 1, "newer tailops");
 }
 
@@ -193,7 +150,7 @@ fn a_configuration_is_judged_as_a_whole() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tailops.toml");
     fs::write(&file, "profile = \"recomended\"\n[http]\nmax_bdy = 3\n[limits]\ncalls_per_minute = 0\n").unwrap();
-    let check = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_tailops")).args(arguments).output().unwrap();
+    let check = |arguments: &[&str]| Command::new(BINARY).args(arguments).output().unwrap();
     let checked = check(&["config", "check", file.to_str().unwrap()]);
     for wanted in [":1:", "recommended", ":3:", "http.max_bdy", "max_body", ":5:", "limits.calls_per_minute"] {
         fails(&checked, 3, wanted);
@@ -206,7 +163,7 @@ fn a_configuration_is_judged_as_a_whole() {
 
 #[test]
 fn help_and_wrong_usage() {
-    let run = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_tailops")).args(arguments).output().unwrap();
+    let run = |arguments: &[&str]| Command::new(BINARY).args(arguments).output().unwrap();
     for arguments in [
         &["--help"][..],
         &["serve", "--help"],
@@ -222,6 +179,6 @@ fn help_and_wrong_usage() {
     for arguments in [&["serve"][..], &["serve", "--dev", "--config", "x"], &["tokn"], &["token", "revoke"]] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
-    let nowhere = Command::new(env!("CARGO_BIN_EXE_tailops")).args(["token", "list"]).env_clear().output().unwrap();
+    let nowhere = Command::new(BINARY).args(["token", "list"]).env_clear().output().unwrap();
     fails(&nowhere, 1, "--data-dir");
 }

@@ -180,3 +180,17 @@ async fn every_acknowledged_call_survives_a_kill_at_any_moment_under_load() {
     Service::start(&data).await.kill().await;
     assert!(open_intents(&log_of(&data).await).is_empty());
 }
+
+#[tokio::test]
+async fn a_tool_that_panics_gives_an_answer_and_a_record() {
+    let (_directory, data) = directory();
+    let service = Service::dying_at(&data, "panic:after-run").await;
+    let answer = service.call("token_inspect", json!({})).await.expect("an answer, not a request that hangs");
+    assert_eq!((answer.status, answer.code()), (200, "internal"));
+    assert_eq!(service.get("/healthz").await, (200, "ok\n".to_owned()));
+    let records: Vec<Value> = log_of(&data).await;
+    let of_call = records_of(&records, "token_inspect");
+    assert_eq!(of_call.len(), 1);
+    assert_eq!((&of_call[0]["status"], &of_call[0]["code"]), (&json!("failed"), &json!("internal")));
+    service.kill().await;
+}
