@@ -16,13 +16,13 @@ use crate::{
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::Config,
-    exec::{ExecSettings, Executors},
+    exec::Executors,
     fleet::Registry,
     guard::{Guard, GuardLimits},
-    http::{self, Front, HttpSettings},
-    limits::{LimitSettings, Limits},
-    mcp::{Endpoint, SessionSettings},
-    model::Clock,
+    http::{self, Front},
+    limits::Limits,
+    mcp::Endpoint,
+    model::{Clock, hex},
     pipeline::{GatewayFacts, Pipeline, Stations},
     policy::Policy,
     store::{DirectoryError, DirectoryLock, Store, StoreError},
@@ -75,13 +75,13 @@ impl App {
         let (audit, recording) =
             Audit::start(&store, guard.clone(), clock.clone(), fold_settings(config), last.clone()).await?;
         let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);
-        let limits = Arc::new(Limits::new(limit_settings(config)));
+        let limits = Arc::new(Limits::new(config.limits.clone()));
         let connections = Arc::new(AtomicUsize::new(0));
         let pipeline = Arc::new(Pipeline::new(Stations {
             policy: Arc::new(policy(config)),
             approvals: Approvals,
             limits: limits.clone(),
-            executors: Executors::new(exec_settings(config), clock.clone()),
+            executors: Executors::new(config.exec, clock.clone()),
             registry: Arc::new(Registry::new(config.targets.iter().cloned())),
             guard,
             audit: audit.clone(),
@@ -95,9 +95,9 @@ impl App {
                 store: store.clone(),
             }),
         }));
-        let endpoint = Endpoint::new(pipeline.clone(), session_settings(config), streams.clone());
+        let endpoint = Endpoint::new(pipeline.clone(), config.sessions.clone(), streams.clone());
         let front = Arc::new(Front {
-            settings: http_settings(config),
+            settings: config.http.clone(),
             authenticator: authenticator.clone(),
             limits,
             audit,
@@ -167,59 +167,12 @@ fn policy(config: &Config) -> Policy {
     Policy::new(config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())))
 }
 
-fn limit_settings(config: &Config) -> LimitSettings {
-    let limits = &config.limits;
-    LimitSettings {
-        calls_per_minute: limits.calls_per_minute,
-        calls_burst: limits.calls_burst,
-        writes_per_minute: limits.writes_per_minute,
-        critical_per_hour: limits.critical_per_hour,
-        auth_failures_per_minute: limits.auth_failures_per_minute,
-    }
-}
-
 fn fold_settings(config: &Config) -> FoldSettings {
     FoldSettings { singly: config.limits.refusals_recorded_per_minute.get(), ..FoldSettings::default() }
-}
-
-fn exec_settings(config: &Config) -> ExecSettings {
-    let exec = &config.exec;
-    ExecSettings {
-        concurrency: exec.concurrency,
-        queue_timeout: exec.queue_timeout,
-        max_stdout_bytes: exec.max_stdout_bytes,
-        max_stderr_bytes: exec.max_stderr_bytes,
-        hard_output_bytes: exec.hard_output_bytes,
-    }
-}
-
-fn session_settings(config: &Config) -> SessionSettings {
-    let sessions = &config.sessions;
-    SessionSettings {
-        max: sessions.max,
-        max_per_token: sessions.max_per_token,
-        max_age: sessions.max_age,
-        idle: sessions.idle,
-    }
-}
-
-fn http_settings(config: &Config) -> HttpSettings {
-    let http = &config.http;
-    HttpSettings {
-        hosts: http.hosts.clone(),
-        origins: http.origins.clone(),
-        max_body_bytes: http.max_body_bytes,
-        max_header_bytes: http.max_header_bytes,
-        max_connections: http.max_connections,
-        max_connections_per_peer: http.max_connections_per_peer,
-        header_timeout: http.header_timeout,
-        body_timeout: http.body_timeout,
-        idle_timeout: http.idle_timeout,
-    }
 }
 
 /// Names the configuration in force, without showing it.
 fn digest_of(config: &Config) -> String {
     let digest = digest::digest(&digest::SHA256, format!("{config:?}").as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest.as_ref())
 }

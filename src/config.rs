@@ -210,7 +210,7 @@ impl Default for Sessions {
 }
 
 /// How operations are carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exec {
     /// The most steps at the same time, on all targets together.
     pub concurrency: usize,

@@ -17,36 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{local::Local, queue::Queue};
 use crate::{
+    config::Exec,
     model::{Clock, Operation, RawOutput, Script, ScriptOutput, Step, StepOutcome, StepOutput, Target},
     policy::Permit,
 };
-
-/// What bounds execution on this gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExecSettings {
-    /// The most operations that run at the same time, over all targets.
-    pub concurrency: usize,
-    /// How long an operation waits for its turn before it is refused as busy.
-    pub queue_timeout: Duration,
-    /// How much of standard output is kept, in bytes.
-    pub max_stdout_bytes: usize,
-    /// How much of standard error is kept, in bytes.
-    pub max_stderr_bytes: usize,
-    /// A command that writes more than this, in bytes over both streams, is stopped.
-    pub hard_output_bytes: u64,
-}
-
-impl Default for ExecSettings {
-    fn default() -> Self {
-        Self {
-            concurrency: 16,
-            queue_timeout: Duration::from_secs(10),
-            max_stdout_bytes: 1 << 20,
-            max_stderr_bytes: 64 << 10,
-            hard_output_bytes: 64 << 20,
-        }
-    }
-}
 
 /// Why nothing ran. What happened once a step has begun is not an error but its [`StepOutcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +79,7 @@ pub struct Executors {
 
 impl Executors {
     /// All backends, bounded by `settings`. `clock` tells when a permit has expired.
-    pub fn new(settings: ExecSettings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: Exec, clock: Arc<dyn Clock>) -> Self {
         Self {
             backends: vec![Box::new(Local::new(settings))],
             queue: Queue::new(settings.concurrency, settings.queue_timeout),

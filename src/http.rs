@@ -31,39 +31,17 @@ use self::connection::{Paced, Phase};
 use crate::{
     audit::Audit,
     auth::Authenticator,
+    config::Http,
     limits::Limits,
     mcp::Endpoint,
     model::CorrelationId,
     tailnet::{Connection, Node, Peer, Unidentified},
 };
 
-/// The limits before anything is parsed.
-#[derive(Clone, Debug)]
-pub struct HttpSettings {
-    /// Host names that requests may be for, with or without a port.
-    pub hosts: Vec<String>,
-    /// Origins that browsers may come from: `scheme://host[:port]`, exactly.
-    pub origins: Vec<String>,
-    /// The longest body.
-    pub max_body_bytes: usize,
-    /// The longest head; at least 8 KiB.
-    pub max_header_bytes: usize,
-    /// Open connections in all.
-    pub max_connections: usize,
-    /// Open connections of one peer.
-    pub max_connections_per_peer: usize,
-    /// From a request's first byte to the end of its head.
-    pub header_timeout: Duration,
-    /// From the end of the head to the end of the body.
-    pub body_timeout: Duration,
-    /// Between requests.
-    pub idle_timeout: Duration,
-}
-
 /// Everything a request meets on its way in.
 pub struct Front {
     /// The limits.
-    pub settings: HttpSettings,
+    pub settings: Http,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// Counts.

@@ -1,34 +1,22 @@
 //! How often: a bucket a token for all calls, for writes and for critical ones; a bucket a peer for failed
 //! authentication. Memory is bounded by what can be known: tokens that were minted, and a fixed number of sources.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
 };
 
-use crate::model::{Effect, Jti, Risk};
+use crate::{
+    config,
+    model::{Effect, Jti, Risk},
+};
 
 /// Buckets kept before those that are full again are dropped.
 const SWEEP: usize = 4096;
 /// Buckets kept at all: a source beyond is refused.
 const MOST: usize = 16_384;
-
-/// The numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct LimitSettings {
-    /// Calls a token may make in a minute.
-    pub calls_per_minute: NonZeroU32,
-    /// Calls a token may make at once.
-    pub calls_burst: NonZeroU32,
-    /// Changes a token may make in a minute.
-    pub writes_per_minute: NonZeroU32,
-    /// Critical operations a token may ask for in an hour.
-    pub critical_per_hour: NonZeroU32,
-    /// Failed authentications a peer may make in a minute.
-    pub auth_failures_per_minute: NonZeroU32,
-}
 
 /// Too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,12 +67,12 @@ pub struct Limits {
     writes: Bucket<Jti>,
     critical: Bucket<Jti>,
     auth_failures: Bucket<String>,
-    settings: LimitSettings,
+    settings: config::Limits,
 }
 
 impl Limits {
     /// Full buckets.
-    pub fn new(settings: LimitSettings) -> Self {
+    pub fn new(settings: config::Limits) -> Self {
         Self {
             calls: Bucket::new("calls", Quota::per_minute(settings.calls_per_minute).allow_burst(settings.calls_burst)),
             writes: Bucket::new("writes", Quota::per_minute(settings.writes_per_minute)),
@@ -95,7 +83,7 @@ impl Limits {
     }
 
     /// The numbers.
-    pub fn settings(&self) -> &LimitSettings {
+    pub fn settings(&self) -> &config::Limits {
         &self.settings
     }
 
@@ -123,16 +111,19 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn limits() -> Limits {
         let n = |n| NonZeroU32::new(n).unwrap();
-        Limits::new(LimitSettings {
+        Limits::new(config::Limits {
             calls_per_minute: n(60),
             calls_burst: n(3),
             writes_per_minute: n(2),
             critical_per_hour: n(1),
             auth_failures_per_minute: n(2),
+            ..config::Limits::default()
         })
     }
 

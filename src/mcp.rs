@@ -17,9 +17,8 @@ use rmcp::transport::streamable_http_server::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::sessions::SessionSettings;
 use self::{catalogue::Catalogue, server::Server, sessions::Sessions};
-use crate::{auth::Caller, pipeline::Pipeline};
+use crate::{auth::Caller, config, pipeline::Pipeline};
 
 const SESSION_ID: &str = "mcp-session-id";
 
@@ -41,7 +40,7 @@ pub enum Opening {
 
 impl Endpoint {
     /// The endpoint in front of `pipeline`. `stop` ends every open stream and session.
-    pub fn new(pipeline: Arc<Pipeline>, settings: SessionSettings, stop: CancellationToken) -> Self {
+    pub fn new(pipeline: Arc<Pipeline>, settings: config::Sessions, stop: CancellationToken) -> Self {
         let mut session_config = SessionConfig::default();
         session_config.keep_alive = Some(settings.idle);
         session_config.init_timeout = Some(Duration::from_secs(10));

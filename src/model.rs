@@ -16,7 +16,7 @@ mod step;
 mod target;
 mod units;
 
-pub use canonical::{KeyFault, canonical_json, check_keys};
+pub use canonical::{KeyFault, canonical_json, check_keys, hex};
 pub use clock::{Clock, SystemClock};
 pub use content::{Content, Missing};
 #[cfg(debug_assertions)]

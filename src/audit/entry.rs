@@ -14,7 +14,7 @@ use super::{
     writer::{Body, Leaf},
 };
 use crate::{
-    model::{Operation, canonical_json, failpoint},
+    model::{Operation, canonical_json, failpoint, hex},
     policy::Decision,
 };
 
@@ -178,12 +178,4 @@ impl Drop for Entry {
             runtime.spawn(async move { audit.writer.append(leaf).await });
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -8,8 +8,7 @@ use std::{
 use ring::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::launch::hex;
-use crate::model::Captured;
+use crate::model::{Captured, hex};
 
 /// A stream while it is being read: the first three quarters of what may be kept are its head, the rest is a window
 /// over its end.

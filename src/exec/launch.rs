@@ -1,13 +1,13 @@
 //! What a backend sends to a target to start one script: the same bytes for every backend. Sends nothing itself.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use ring::{
     digest::{SHA256, digest},
     rand::{SecureRandom, SystemRandom},
 };
 
-use crate::model::Script;
+use crate::model::{Script, hex};
 
 /// A script ready to start.
 pub(super) struct Launch {
@@ -44,13 +44,4 @@ impl Launch {
     pub(super) fn line_sha256(&self) -> String {
         hex(digest(&SHA256, self.line.as_bytes()).as_ref())
     }
-}
-
-/// `bytes` in lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -22,12 +22,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ExecSettings, Executor,
+    Executor,
     capture::{Budget, Capture, Overflow, pump},
     group::{Ends, Exit, Group},
     launch::Launch,
 };
-use crate::model::{Script, ScriptOutput, Step, StepOutcome, Stopped, Target, TargetKind};
+use crate::{
+    config::Exec,
+    model::{Script, ScriptOutput, Step, StepOutcome, Stopped, Target, TargetKind},
+};
 
 /// `timeout` on the target ends a command at its limit; this much later we do it ourselves.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -46,7 +49,7 @@ const TIMED_OUT: [StepOutcome; 3] = [StepOutcome::Exited(124), StepOutcome::Exit
 
 /// Runs scripts on this machine.
 pub(super) struct Local {
-    settings: ExecSettings,
+    settings: Exec,
 }
 
 /// All three streams of a command on the move: done when each has ended, or when the output went over its limit.
@@ -64,7 +67,7 @@ enum Watched {
 
 impl Local {
     /// Output is bounded by `settings`.
-    pub(super) fn new(settings: ExecSettings) -> Self {
+    pub(super) fn new(settings: Exec) -> Self {
         Self { settings }
     }
 

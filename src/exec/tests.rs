@@ -50,7 +50,7 @@ fn operation(target: Option<Target>, steps: Vec<Step>) -> Operation {
 }
 
 fn executors() -> Executors {
-    Executors::new(ExecSettings::default(), Arc::new(SystemClock))
+    Executors::new(Exec::default(), Arc::new(SystemClock))
 }
 
 /// A caller by the only way there is: a token minted, bound to its peer and checked.
@@ -132,7 +132,7 @@ async fn while_a_target_is_full_others_are_refused_and_run_nothing() {
     let (runs, go, file) = (folder.path().join("runs"), folder.path().join("go"), folder.path().join("notes"));
     let (caller, web, never, gone) =
         (caller().await, target("web", 1), CancellationToken::new(), CancellationToken::new());
-    let settings = ExecSettings { queue_timeout: Duration::from_millis(20), ..ExecSettings::default() };
+    let settings = Exec { queue_timeout: Duration::from_millis(20), ..Exec::default() };
     let executors = Executors::new(settings, Arc::new(SystemClock));
     let hold = Script::new(&HOLD, [folder.path().to_str().unwrap()]);
     let mut first = pin!(executors.run(permit(&caller, &web, hold), &never));
@@ -160,7 +160,7 @@ async fn while_a_target_is_full_others_are_refused_and_run_nothing() {
 async fn processes_on_one_target_stay_within_its_places_and_waiting_costs_no_time_limit() {
     let folder = tempfile::tempdir().unwrap();
     let (caller, web, never) = (caller().await, target("web", 2), CancellationToken::new());
-    let settings = ExecSettings { queue_timeout: Duration::from_secs(60), ..ExecSettings::default() };
+    let settings = Exec { queue_timeout: Duration::from_secs(60), ..Exec::default() };
     let executors = Executors::new(settings, Arc::new(SystemClock));
     // Together they take longer than each may.
     let limit = Duration::from_secs(2);

@@ -14,13 +14,14 @@ use hyper::{HeaderMap, Method, StatusCode, header, http::uri::Authority};
 use serde_json::json;
 
 use super::{
-    CORRELATION_ID, Front, HttpSettings, Line,
+    CORRELATION_ID, Front, Line,
     body::{self, BodyFault},
     correlation_header,
     refuse::{Refused, refuse},
 };
 use crate::{
     auth::{AuthFault, Caller},
+    config::Http,
     mcp::Opening,
     model::{CorrelationId, KeyFault},
 };
@@ -107,7 +108,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Against DNS rebinding: the Host must be one of ours, an Origin one that is allowed.
-fn check_names(settings: &HttpSettings, headers: &HeaderMap) -> Result<(), Box<Refused>> {
+fn check_names(settings: &Http, headers: &HeaderMap) -> Result<(), Box<Refused>> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().ok().and_then(|text| text.parse::<Authority>().ok()),

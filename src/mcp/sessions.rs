@@ -10,23 +10,10 @@ use std::{
 use rmcp::transport::streamable_http_server::session::{SessionManager, local::LocalSessionManager};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Jti;
+use crate::{config, model::Jti};
 
 /// How often ages are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
-
-/// The caps.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionSettings {
-    /// The most open sessions.
-    pub max: usize,
-    /// The most open sessions of one token.
-    pub max_per_token: usize,
-    /// The longest life.
-    pub max_age: Duration,
-    /// The longest life without a message.
-    pub idle: Duration,
-}
 
 struct Session {
     jti: Jti,
@@ -35,12 +22,12 @@ struct Session {
 
 pub(super) struct Sessions {
     manager: Arc<LocalSessionManager>,
-    settings: SessionSettings,
+    settings: config::Sessions,
     open: Mutex<HashMap<String, Session>>,
 }
 
 impl Sessions {
-    pub(super) fn new(manager: Arc<LocalSessionManager>, settings: SessionSettings) -> Self {
+    pub(super) fn new(manager: Arc<LocalSessionManager>, settings: config::Sessions) -> Self {
         Self { manager, settings, open: Mutex::default() }
     }
 

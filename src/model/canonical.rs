@@ -1,7 +1,11 @@
 //! One form for one JSON value: RFC 8785 (JCS) for what is hashed and logged, and the refusal of keys that two
 //! parsers could read differently.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    fmt::{self, Write},
+};
 
 use serde::{
     Serialize,
@@ -11,6 +15,15 @@ use serde::{
 /// `value` in the canonical form of RFC 8785. Errors only on numbers JSON cannot carry (NaN, infinities).
 pub fn canonical_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     serde_json_canonicalizer::to_vec(value)
+}
+
+/// `bytes` in lower-case hex: how digests are written everywhere.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Why [`check_keys`] refused a text.

@@ -16,7 +16,9 @@ use crate::{
     exec::ExecError,
     fleet::Registry,
     limits::Limits,
-    model::{AuditFilter, Clock, FleetFilter, Inquiry, Operation, Question, RawOutput, Step, StepOutput, TargetId},
+    model::{
+        AuditFilter, Clock, FleetFilter, Inquiry, Operation, Question, RawOutput, Step, StepOutput, TargetId, hex,
+    },
     policy::{Permit, Policy},
     store::{Store, StoreError},
 };
@@ -151,7 +153,7 @@ impl Answers {
         Ok(json!({
             "recording": self.audit.is_recording(),
             "last_seq": last.as_ref().map_or(0, |leaf| leaf.seq),
-            "last_leaf_hash": last.map(|leaf| leaf.leaf_hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+            "last_leaf_hash": last.map(|leaf| hex(&leaf.leaf_hash)),
         }))
     }
 

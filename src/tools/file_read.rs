@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use super::{
     kit::{Host, arguments, data, schema_of, script, within},
     paths,
 };
-use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Template};
+use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Template, hex};
 
 /// The tool.
 pub(super) struct FileRead;
@@ -335,9 +335,5 @@ fn cut_character(bytes: &[u8]) -> Option<usize> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(digest(&SHA256, bytes).as_ref())
 }

@@ -7,13 +7,14 @@ use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
 use super::{tests::template, *};
+use crate::config::Exec;
 use crate::model::{Section, Template};
 
 const BODY: &str = r#"printf '%s\0' "$@""#;
 const LONG: Duration = Duration::from_secs(60);
 
 async fn run(script: &Script) -> ScriptOutput {
-    let settings = ExecSettings { max_stdout_bytes: 16 << 20, ..ExecSettings::default() };
+    let settings = Exec { max_stdout_bytes: 16 << 20, ..Exec::default() };
     Local::new(settings).perform(script, LONG, &CancellationToken::new()).await
 }
 

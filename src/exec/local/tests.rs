@@ -8,7 +8,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::{exec::launch::hex, model::Template};
+use crate::model::{Template, hex};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Short, yet long enough for a shell to begin on a busy machine.
@@ -24,11 +24,11 @@ fn script(body: &str, args: &[&str]) -> Script {
     Script::new(template(body, false), args.iter().copied())
 }
 
-fn settings() -> ExecSettings {
-    ExecSettings::default()
+fn settings() -> Exec {
+    Exec::default()
 }
 
-async fn run_with(settings: ExecSettings, script: &Script, limit: Duration) -> ScriptOutput {
+async fn run_with(settings: Exec, script: &Script, limit: Duration) -> ScriptOutput {
     Local::new(settings).perform(script, limit, &CancellationToken::new()).await
 }
 
@@ -167,7 +167,7 @@ async fn a_signal_we_did_not_send_is_told_apart() {
 
 #[tokio::test]
 async fn endless_output_is_stopped_and_its_ends_are_kept() {
-    let bounds = ExecSettings { max_stdout_bytes: 4000, hard_output_bytes: 1 << 20, ..settings() };
+    let bounds = Exec { max_stdout_bytes: 4000, hard_output_bytes: 1 << 20, ..settings() };
     let output = run_with(bounds, &script("echo $$ >&2\nexec yes abcdefg", &[]), LONG).await;
     assert_eq!(output.outcome, stopped("output"));
     assert!(output.duration < 20 * SECOND, "{:?}", output.duration);
@@ -184,7 +184,7 @@ async fn endless_output_is_stopped_and_its_ends_are_kept() {
 
 #[tokio::test]
 async fn both_streams_share_the_hard_limit_and_keep_their_own_caps() {
-    let bounds = ExecSettings { max_stdout_bytes: 8, max_stderr_bytes: 4, hard_output_bytes: 300_000, ..settings() };
+    let bounds = Exec { max_stdout_bytes: 8, max_stderr_bytes: 4, hard_output_bytes: 300_000, ..settings() };
     let body = "seq \"$1\"\nseq \"$1\" >&2";
     let output = run_with(bounds, &script(body, &["9"]), LONG).await;
     assert_eq!(output.outcome, StepOutcome::Exited(0));

@@ -91,7 +91,7 @@ fn rounds(way: &str, rounds: u32) {
 
 fn hex(content: &[u8]) -> String {
     let sum = ring::digest::digest(&ring::digest::SHA256, content);
-    sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::model::hex(sum.as_ref())
 }
 
 #[test]
