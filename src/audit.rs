@@ -109,7 +109,7 @@ impl Audit {
 
     /// Whether records are taken now: part of readiness.
     pub fn is_recording(&self) -> bool {
-        self.gate.is_open()
+        self.gate.is_open() && self.writer.is_running()
     }
 
     /// Opens the entry of a call. Refused at once while the log cannot take records.

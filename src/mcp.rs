@@ -75,7 +75,7 @@ impl Endpoint {
         }
         accept_both(request.headers_mut());
         let closes = request.method() == Method::DELETE;
-        let response = self.service.handle(request).await.map(Body::new);
+        let mut response = self.service.handle(request).await.map(Body::new);
         if opens && let Some(id) = header_text(response.headers(), SESSION_ID) {
             self.sessions.opened(id, jti.clone());
         }
@@ -84,6 +84,8 @@ impl Endpoint {
             && let Some(id) = &session
         {
             self.sessions.closed(id);
+            // The SDK says 202; some clients take only 200 or 204 for done.
+            *response.status_mut() = StatusCode::NO_CONTENT;
         }
         response
     }

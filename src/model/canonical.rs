@@ -151,6 +151,9 @@ impl<'de> Visitor<'de> for KeySeed {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -168,6 +171,45 @@ mod tests {
         assert_eq!(check_keys(br#"{"a":{"a":[1,null,true,"x",1.5]},"b":{}}"#), Ok(()));
         for bad in ["", "{", "{}x", "{\"a\":}", "\u{0}"] {
             assert!(matches!(check_keys(bad.as_bytes()), Err(KeyFault::Syntax(_))), "{bad}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            (-1e9..1e9).prop_map(|number: f64| Value::from(number)),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(".{0,6}", inner, 0..6)
+                    .prop_map(|map| Value::from(serde_json::Map::from_iter(map))),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_form_says_the_same_and_is_its_own(value in any_json()) {
+            let canonical = canonical_json(&value).unwrap();
+            let read: Value = serde_json::from_slice(&canonical).unwrap();
+            prop_assert_eq!(canonical_json(&read).unwrap(), canonical);
+        }
+
+        #[test]
+        fn the_check_refuses_exactly_what_folds_to_one_key(keys in prop::collection::vec("[abAB]{1,2}", 0..5)) {
+            let fields: Vec<_> = keys.iter().map(|key| format!("\"{key}\":0")).collect();
+            let folded: HashSet<_> = keys.iter().map(|key| key.to_lowercase()).collect();
+            let checked = check_keys(format!("[{{{}}}]", fields.join(",")).as_bytes());
+            prop_assert_eq!(checked.is_ok(), folded.len() == keys.len());
+        }
+
+        #[test]
+        fn no_bytes_make_the_check_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = check_keys(&bytes);
         }
     }
 }

@@ -17,6 +17,7 @@ mod cases;
 mod child;
 mod cli;
 mod disk_full;
+mod docs;
 mod harness;
 mod killed;
 mod matrix;

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod eras;
+mod guard;
 mod http;
 mod limits;
 mod peer;

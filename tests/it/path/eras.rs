@@ -3,6 +3,8 @@
 use rmcp::service::ClientLifecycleMode;
 use serde_json::json;
 
+use tailops::tools;
+
 use crate::harness::{Gateway, Grant, call_of, legacy_era, modern_era};
 
 async fn the_real_client_lists_and_calls(mode: ClientLifecycleMode) {
@@ -36,4 +38,23 @@ async fn with_the_older_handshake() {
 #[tokio::test]
 async fn with_the_stateless_revision() {
     the_real_client_lists_and_calls(modern_era()).await;
+}
+
+#[tokio::test]
+async fn a_list_is_in_the_catalogues_order_and_for_its_caller_alone() {
+    let gateway = Gateway::start().await;
+    let token = gateway.admin().await;
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {
+        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}}});
+    let request = gateway.http.post(gateway.url("/mcp")).bearer_auth(&token).json(&body);
+    // `*/*` stands for both media types of the protocol.
+    let request =
+        request.header("Accept", "*/*").header("MCP-Protocol-Version", "2026-07-28").header("Mcp-Method", "tools/list");
+    let answer = gateway.send(request).await;
+    let result = &answer.body["result"];
+    assert_eq!(result["cacheScope"], "private");
+    assert!(result["ttlMs"].as_u64().is_some_and(|ttl| ttl > 0));
+    let names: Vec<_> = result["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, tools::ALL.iter().map(|tool| tool.spec().name).collect::<Vec<_>>());
+    gateway.stop().await;
 }

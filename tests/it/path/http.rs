@@ -84,6 +84,17 @@ async fn a_head_that_comes_drop_by_drop_is_cut_off_and_an_idle_connection_is_not
 }
 
 #[tokio::test]
+async fn a_call_may_take_longer_than_a_head() {
+    let gateway = Gateway::with(|config| config.http.header_timeout = Duration::from_millis(150)).await;
+    let token = gateway.admin().await;
+    // It measures for half a second; twice, as the second request comes over the same connection.
+    for _ in 0..2 {
+        gateway.call(&token, "process_list", json!({"target": "local", "limit": 1})).await.data();
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_body_that_stalls_is_given_up() {
     let gateway = Gateway::with(|config| config.http.body_timeout = Duration::from_millis(300)).await;
     let token = gateway.admin().await;
