@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Gateway, eventually, modern};
+use crate::harness::{Gateway, eventually, modern, peer_of};
 
 /// Reads until the other side closes; the text and how long it took.
 async fn until_closed(stream: &mut TcpStream) -> (String, Duration) {
@@ -120,12 +120,36 @@ async fn a_head_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn connections_are_counted_in_all_and_by_peer() {
+async fn an_idle_connection_is_closed_in_the_end() {
+    let gateway = Gateway::with(|config| config.http.idle_timeout = Duration::from_millis(300)).await;
+    let mut idle = TcpStream::connect(gateway.address).await.unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let (text, took) = until_closed(&mut idle).await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(took >= Duration::from_millis(290), "{took:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_counted_by_peer() {
+    counted(10, 3, false).await;
+}
+
+#[tokio::test]
+async fn connections_are_counted_in_all() {
+    counted(3, 10, true).await;
+}
+
+/// Three connections fit and a fourth does not, until they are gone.
+async fn counted(in_all: usize, by_peer: usize, each_another: bool) {
     let gateway = Gateway::with(|config| {
-        config.http.max_connections = 4;
-        config.http.max_connections_per_peer = 3;
+        config.http.max_connections = in_all;
+        config.http.max_connections_per_peer = by_peer;
     })
     .await;
+    if each_another {
+        gateway.peers_are(|address| Ok(peer_of(u32::from(address.port()), "somebody", address)));
+    }
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
