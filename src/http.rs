@@ -74,17 +74,17 @@ pub async fn serve(node: Arc<dyn Node>, front: Arc<Front>, stop: CancellationTok
     let peers = Arc::new(PerPeer::default());
     while let Some(accepted) = stop.run_until_cancelled(node.accept()).await {
         let connection = accepted?;
-        if front.connections.fetch_add(1, Ordering::Relaxed) >= front.settings.max_connections {
+        let Some(counted) = Counted::take(&front.connections, front.settings.max_connections) else {
             // Closed without a word: an answer would cost what the limit is there to save.
-            front.connections.fetch_sub(1, Ordering::Relaxed);
             tracing::warn!("too many open connections: one more was closed");
             continue;
-        }
+        };
         let (node, front, router, peers, stop) =
             (node.clone(), front.clone(), router.clone(), peers.clone(), stop.clone());
         open.spawn(async move {
+            // Given back however the task ends.
+            let _counted = counted;
             serve_connection(connection, &*node, &front, router, &peers, stop).await;
-            front.connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
     open.close();
@@ -136,6 +136,22 @@ type Service = TowerToHyperService<middleware::AddExtension<Router, Arc<Line>>>;
 fn tower_service(router: Router, line: Arc<Line>) -> Service {
     use tower_layer::Layer;
     TowerToHyperService::new(axum::Extension(line).layer(router))
+}
+
+/// One place among all connections; free again when dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn take(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let counted = Self(open.clone());
+        (open.fetch_add(1, Ordering::Relaxed) < most).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Counts connections by peer.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, arguments, schema_of, within},
+    kit::{answer, arguments, schema_of, within, words},
 };
 use crate::model::{AuditFilter, Content, Effect, Operation, Question, RawOutput, Risk, Scope, Step};
 
@@ -114,7 +114,7 @@ impl Tool for AuditQuery {
             subject: args.subject.clone(),
             tool: args.tool.clone(),
             target: args.target.clone(),
-            status: serde_json::to_value(&args.status).and_then(serde_json::from_value).unwrap_or_default(),
+            status: words(&args.status)?,
             since: time("since", args.since.as_ref())?,
             until: time("until", args.until.as_ref())?,
             correlation_id: args.correlation_id.clone(),

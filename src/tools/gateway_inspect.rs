@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, arguments, data, schema_of},
+    kit::{answer, arguments, schema_of, words},
 };
 use crate::model::{Content, Effect, Operation, Question, RawOutput, Risk, Scope, Step};
 
@@ -69,7 +69,7 @@ impl Tool for GatewayInspect {
 
     fn plan(&self, raw: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError> {
         let args: Args = arguments(raw)?;
-        let sections = serde_json::from_value(data(&args.sections)?).unwrap_or_default();
+        let sections = words(&args.sections)?;
         SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Gateway(sections))])
     }
 

@@ -209,6 +209,12 @@ pub(super) fn answer(raw: &RawOutput) -> Result<&Value, ToolError> {
     }
 }
 
+/// The words that a list of unit variants is written as. Errors rather than leaving one out.
+pub(super) fn words(list: &[impl Serialize]) -> Result<Vec<String>, ToolError> {
+    let words = serde_json::to_value(list).and_then(serde_json::from_value);
+    words.map_err(|error| ToolError::new("internal", format!("arguments cannot be written: {error}")))
+}
+
 /// `data` as JSON.
 pub(super) fn data(data: &impl Serialize) -> Result<Value, ToolError> {
     serde_json::to_value(data).map_err(|error| ToolError::unreadable(&error.to_string()))
