@@ -23,7 +23,7 @@ use crate::{
     limits::Limits,
     mcp::Endpoint,
     model::{Clock, hex},
-    pipeline::{GatewayFacts, Pipeline, Stations},
+    pipeline::{GatewayFacts, Pipeline, Rules, RulesInForce, Stations},
     policy::Policy,
     store::{DirectoryError, DirectoryLock, Store, StoreError},
     tailnet::Node,
@@ -77,20 +77,18 @@ impl App {
         let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);
         let limits = Arc::new(Limits::new(config.limits.clone()));
         let connections = Arc::new(AtomicUsize::new(0));
+        let rules = Arc::new(RulesInForce::new(rules(config)));
         let pipeline = Arc::new(Pipeline::new(Stations {
-            policy: Arc::new(policy(config)),
+            rules,
             approvals: Approvals,
             limits: limits.clone(),
             executors: Executors::new(config.exec, clock.clone()),
-            registry: Arc::new(Registry::new(config.targets.iter().cloned())),
             guard,
             audit: audit.clone(),
             clock: clock.clone(),
             gateway: Arc::new(GatewayFacts {
                 started: clock.now(),
                 node: node.mode(),
-                profile: config.profile.as_str(),
-                config_sha256: digest_of(config),
                 connections: connections.clone(),
                 store: store.clone(),
             }),
@@ -163,8 +161,16 @@ pub fn open_directory(directory: &Path) -> Result<DirectoryLock, DirectoryError>
     DirectoryLock::take(directory)
 }
 
-fn policy(config: &Config) -> Policy {
-    Policy::new(config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())))
+/// What calls are judged by under `config`.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        policy: Policy::new(
+            config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())),
+        ),
+        registry: Registry::new(config.targets.iter().cloned()),
+        profile: config.profile.as_str(),
+        config_sha256: digest_of(config),
+    }
 }
 
 fn fold_settings(config: &Config) -> FoldSettings {

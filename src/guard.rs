@@ -185,9 +185,9 @@ mod tests {
             "env": [{"name": "DB_PASSWORD", "value": "hunter2"}, {"name": "HOME", "value": "/root"}],
             "argv": ["mysqld", "--password", "hunter3", "--port", "3306"],
         }));
-        assert_eq!(content.data["env"][0]["value"], "‹secret:password#2›");
+        assert_eq!(content.data["env"][0]["value"], "‹secret:password#1›");
         assert_eq!(content.data["env"][1]["value"], "/root");
-        assert_eq!(content.data["argv"], json!(["mysqld", "--password", "‹secret:password#1›", "--port", "3306"]));
+        assert_eq!(content.data["argv"], json!(["mysqld", "--password", "‹secret:password#2›", "--port", "3306"]));
     }
 
     #[test]

@@ -4,12 +4,14 @@
 mod answers;
 mod error;
 mod reply;
+mod rules;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 pub use error::CallError;
 use futures_util::FutureExt;
 pub use reply::{Envelope, Reply};
+pub use rules::{Rules, RulesInForce};
 use serde_json::{Map, Value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -21,11 +23,10 @@ use crate::{
     audit::{Audit, Entry, Unrecorded},
     auth::Caller,
     exec::Executors,
-    fleet::Registry,
     guard::Guard,
     limits::Limits,
     model::{Clock, CorrelationId, Step, StepOutcome, StepOutput, failpoint},
-    policy::{Decision, Policy},
+    policy::Decision,
     tools::{self, Kind, PlanContext, Tool},
 };
 
@@ -42,12 +43,11 @@ pub struct ToolCall {
 
 /// The stations of a call.
 pub struct Pipeline {
-    policy: Arc<Policy>,
+    rules: Arc<RulesInForce>,
     approvals: Approvals,
     limits: Arc<Limits>,
     executors: Executors,
     answers: Answers,
-    registry: Arc<Registry>,
     guard: Arc<Guard>,
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
@@ -57,11 +57,10 @@ pub struct Pipeline {
 /// What a pipeline is made of.
 #[expect(missing_docs, reason = "one field a station, each documented at its type")]
 pub struct Stations {
-    pub policy: Arc<Policy>,
+    pub rules: Arc<RulesInForce>,
     pub approvals: Approvals,
     pub limits: Arc<Limits>,
     pub executors: Executors,
-    pub registry: Arc<Registry>,
     pub guard: Arc<Guard>,
     pub audit: Arc<Audit>,
     pub clock: Arc<dyn Clock>,
@@ -71,11 +70,10 @@ pub struct Stations {
 impl Pipeline {
     /// The pipeline through these stations.
     pub fn new(stations: Stations) -> Self {
-        let Stations { policy, approvals, limits, executors, registry, guard, audit, clock, gateway } = stations;
-        let answers =
-            Answers::new(policy.clone(), registry.clone(), audit.clone(), limits.clone(), clock.clone(), gateway);
+        let Stations { rules, approvals, limits, executors, guard, audit, clock, gateway } = stations;
+        let answers = Answers::new(audit.clone(), limits.clone(), clock.clone(), gateway);
         let running = TaskTracker::new();
-        Self { policy, approvals, limits, executors, answers, registry, guard, audit, clock, running }
+        Self { rules, approvals, limits, executors, answers, guard, audit, clock, running }
     }
 
     /// Runs `call` for `caller` in a task of its own, so that a client that hangs up does not cut a write in half: a
@@ -126,10 +124,11 @@ impl Pipeline {
         gone: &CancellationToken,
     ) -> Result<Envelope, CallError> {
         let tool = tools::find(&call.name).ok_or_else(|| CallError::UnknownTool(call.name.clone()))?;
-        let operation = tool.plan(&call.arguments, &self.plan_context(caller))?;
+        let rules = self.rules.now(); // one reading of the configuration for the whole call
+        let operation = tool.plan(&call.arguments, &self.plan_context(caller, &rules))?;
         entry.planned(&operation);
         self.limits.operation(&caller.token().jti, operation.effect, operation.risk)?;
-        let decision = self.policy.decide(caller, operation, self.clock.now());
+        let decision = rules.policy.decide(caller, operation, self.clock.now());
         entry.decided(&decision).await?; // durable before anything is changed
         let permit = match decision {
             Decision::Allow(permit, _) => permit,
@@ -140,7 +139,7 @@ impl Pipeline {
         };
         let changes = permit.operation().effect.changes();
         let raw = match permit.operation().steps.first() {
-            Some(Step::Gateway(_)) => self.answers.run(caller, permit).await?,
+            Some(Step::Gateway(_)) => self.answers.run(caller, &rules, permit).await?,
             // Only a read stops when its caller goes.
             _ if changes => self.executors.run(permit, &CancellationToken::new()).await?,
             _ => self.executors.run(permit, gone).await?,
@@ -167,25 +166,26 @@ impl Pipeline {
         }
     }
 
-    fn plan_context<'a>(&'a self, caller: &'a Caller) -> PlanContext<'a> {
-        PlanContext { engagement: &caller.token().engagement, registry: &self.registry, now: self.clock.now() }
+    fn plan_context<'a>(&self, caller: &'a Caller, rules: &'a Rules) -> PlanContext<'a> {
+        PlanContext { engagement: &caller.token().engagement, registry: &rules.registry, now: self.clock.now() }
     }
 
     /// The tools that `caller` could be allowed to call on anything it can reach: what a list shows.
-    pub fn visible<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'static dyn Tool> + 'a {
+    pub fn visible<'a>(&self, caller: &'a Caller) -> impl Iterator<Item = &'static dyn Tool> + use<'a> {
+        let rules = self.rules.now();
         tools::ALL.iter().copied().filter(move |tool| {
             let spec = tool.spec();
-            self.policy.could_allow(caller, spec.name, spec.scopes)
-                && (spec.kind == Kind::Gateway || self.offered(caller, spec))
+            rules.policy.could_allow(caller, spec.name, spec.scopes)
+                && (spec.kind == Kind::Gateway || offered(&rules, caller, spec))
         })
     }
+}
 
-    /// Whether some target within reach offers what the tool needs.
-    fn offered(&self, caller: &Caller, spec: &tools::Spec) -> bool {
-        let token = caller.token();
-        self.registry.targets_of(&token.engagement).any(|target| {
-            token.targets.as_ref().is_none_or(|targets| targets.contains(&target.id))
-                && self.policy.offers(target, spec.scopes)
-        })
-    }
+/// Whether some target within reach offers what the tool needs.
+fn offered(rules: &Rules, caller: &Caller, spec: &tools::Spec) -> bool {
+    let token = caller.token();
+    rules.registry.targets_of(&token.engagement).any(|target| {
+        token.targets.as_ref().is_none_or(|targets| targets.contains(&target.id))
+            && rules.policy.offers(target, spec.scopes)
+    })
 }

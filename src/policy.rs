@@ -109,14 +109,18 @@ fn capabilities_needed(scopes: &[Scope]) -> impl Iterator<Item = Scope> {
     scopes.iter().copied().filter(|scope| !matches!(scope, Scope::FleetRead | Scope::SecurityRead))
 }
 
-/// Critical operations need a person's yes. No argument changes that.
+/// Critical operations need a person's yes, and so do those whose tool says so. No argument changes that.
 fn about_risk(operation: &Operation) -> Check {
-    if operation.risk < Risk::Critical || !operation.effect.changes() {
+    let tool = operation.tool;
+    let detail = if operation.risk >= Risk::Critical && operation.effect.changes() {
+        match operation.raised {
+            Some(why) => format!("{tool} is critical here ({why}) and needs a person's approval"),
+            None => format!("{tool} is critical and needs a person's approval"),
+        }
+    } else if let Some(why) = operation.asks.filter(|_| !operation.dry_run) {
+        format!("{tool} needs a person's approval: {why}")
+    } else {
         return Check { name: "risk", verdict: Verdict::Pass, code: "", detail: Cow::Borrowed("") };
-    }
-    let detail = match operation.raised {
-        Some(why) => format!("{} is critical here ({why}) and needs a person's approval", operation.tool),
-        None => format!("{} is critical and needs a person's approval", operation.tool),
     };
     Check { name: "risk", verdict: Verdict::Ask, code: "approval_required", detail: Cow::Owned(detail) }
 }

@@ -42,6 +42,7 @@ fn operation(target: Option<Target>, steps: Vec<Step>) -> Operation {
         effect: Effect::Read,
         risk: Risk::Low,
         raised: None,
+        asks: None,
         dry_run: false,
         reason: None,
         arguments: Map::new(),

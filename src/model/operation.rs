@@ -23,6 +23,8 @@ pub struct Operation {
     pub risk: Risk,
     /// Why `risk` is above the tool's own, if it is.
     pub raised: Option<&'static str>,
+    /// Why a real run needs a person's yes although its risk is not critical, if it does.
+    pub asks: Option<&'static str>,
     /// Whether this only previews.
     pub dry_run: bool,
     /// Why the caller says it wants this.

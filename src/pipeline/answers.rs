@@ -9,7 +9,7 @@ use std::sync::{
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::CallError;
+use super::{CallError, Rules};
 use crate::{
     audit::Audit,
     auth::Caller,
@@ -19,7 +19,7 @@ use crate::{
     model::{
         AuditFilter, Clock, FleetFilter, Inquiry, Operation, Question, RawOutput, Step, StepOutput, TargetId, hex,
     },
-    policy::{Permit, Policy},
+    policy::Permit,
     store::{Store, StoreError},
 };
 
@@ -30,10 +30,6 @@ pub struct GatewayFacts {
     pub started: Timestamp,
     /// How it is on the network.
     pub node: &'static str,
-    /// The configuration's profile.
-    pub profile: &'static str,
-    /// Hex SHA-256 of the configuration in force.
-    pub config_sha256: String,
     /// Connections that are open now.
     pub connections: Arc<AtomicUsize>,
     /// The database.
@@ -42,8 +38,6 @@ pub struct GatewayFacts {
 
 /// Answers questions.
 pub(super) struct Answers {
-    policy: Arc<Policy>,
-    registry: Arc<Registry>,
     audit: Arc<Audit>,
     limits: Arc<Limits>,
     clock: Arc<dyn Clock>,
@@ -58,28 +52,26 @@ impl From<StoreError> for CallError {
 
 impl Answers {
     pub(super) fn new(
-        policy: Arc<Policy>,
-        registry: Arc<Registry>,
         audit: Arc<Audit>,
         limits: Arc<Limits>,
         clock: Arc<dyn Clock>,
         gateway: Arc<GatewayFacts>,
     ) -> Self {
-        Self { policy, registry, audit, limits, clock, gateway }
+        Self { audit, limits, clock, gateway }
     }
 
     /// Answers the question that `permit` allows.
-    pub(super) async fn run(&self, caller: &Caller, permit: Permit) -> Result<RawOutput, CallError> {
+    pub(super) async fn run(&self, caller: &Caller, rules: &Rules, permit: Permit) -> Result<RawOutput, CallError> {
         let operation = permit.redeem(self.clock.now()).map_err(|_| CallError::NotRun(ExecError::Expired))?;
         let Some(Step::Gateway(question)) = operation.steps.first() else {
             return Err(CallError::NotRun(ExecError::NoExecutor));
         };
         let answer = match question {
             Question::Token => self.token(caller),
-            Question::Policy(inquiry) => self.explain(caller, inquiry),
+            Question::Policy(inquiry) => self.explain(caller, rules, inquiry),
             Question::Audit(filter) => self.records(&operation, filter).await?,
-            Question::Fleet(filter) => self.targets(&operation, filter),
-            Question::Gateway(sections) => self.about(&operation, sections).await?,
+            Question::Fleet(filter) => targets(&rules.registry, &operation, filter),
+            Question::Gateway(sections) => self.about(rules, &operation, sections).await?,
         };
         Ok(RawOutput { operation, outputs: vec![StepOutput::Answer(answer)] })
     }
@@ -114,14 +106,14 @@ impl Answers {
         })
     }
 
-    fn explain(&self, caller: &Caller, inquiry: &Inquiry) -> Value {
+    fn explain(&self, caller: &Caller, rules: &Rules, inquiry: &Inquiry) -> Value {
         let operation = match &inquiry.planned {
             Ok(operation) => operation.clone(),
             Err((code, message)) => {
                 return json!({"tool": inquiry.tool, "decision": "invalid", "code": code, "message": message, "checks": []});
             }
         };
-        let decision = self.policy.decide(caller, operation, self.clock.now());
+        let decision = rules.policy.decide(caller, operation, self.clock.now());
         let operation = decision.operation();
         json!({
             "tool": inquiry.tool,
@@ -157,38 +149,7 @@ impl Answers {
         }))
     }
 
-    fn targets(&self, operation: &Operation, filter: &FleetFilter) -> Value {
-        let wanted = |is: Option<&str>, wanted: &Option<String>| wanted.is_none() || is == wanted.as_deref();
-        let selected: Vec<_> = self
-            .registry
-            .targets_of(&operation.engagement)
-            .filter(|target| {
-                filter.tag.as_ref().is_none_or(|tag| target.tags.contains(tag))
-                    && wanted(target.segment.as_deref(), &filter.segment)
-                    && wanted(Some(target.kind.as_str()), &filter.kind)
-            })
-            .collect();
-        let total = selected.len();
-        let is_after = |id: &TargetId| filter.after.as_ref().is_none_or(|after| id > after);
-        let mut rest = selected.into_iter().filter(|target| is_after(&target.id));
-        let page: Vec<_> = rest.by_ref().take(filter.limit as usize).collect();
-        let next = rest.next().and(page.last()).map(|last| last.id.clone());
-        let entries: Vec<Value> = page
-            .into_iter()
-            .map(|target| {
-                json!({
-                    "id": target.id,
-                    "kind": target.kind,
-                    "segment": target.segment,
-                    "tags": target.tags,
-                    "capabilities": target.capabilities,
-                })
-            })
-            .collect();
-        json!({"targets": entries, "total": total, "next_cursor": next})
-    }
-
-    async fn about(&self, operation: &Operation, sections: &[String]) -> Result<Value, CallError> {
+    async fn about(&self, rules: &Rules, operation: &Operation, sections: &[String]) -> Result<Value, CallError> {
         let (gateway, now) = (&self.gateway, self.clock.now());
         let mut about = Map::new();
         let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
@@ -216,9 +177,9 @@ impl Answers {
                 "config".into(),
                 json!({
                     "node": gateway.node,
-                    "profile": gateway.profile,
-                    "sha256": gateway.config_sha256,
-                    "targets": self.registry.targets_of(&operation.engagement).count(),
+                    "profile": rules.profile,
+                    "sha256": rules.config_sha256,
+                    "targets": rules.registry.targets_of(&operation.engagement).count(),
                 }),
             );
         }
@@ -244,4 +205,34 @@ impl Answers {
         }
         Ok(Value::Object(about))
     }
+}
+
+fn targets(registry: &Registry, operation: &Operation, filter: &FleetFilter) -> Value {
+    let wanted = |is: Option<&str>, wanted: &Option<String>| wanted.is_none() || is == wanted.as_deref();
+    let selected: Vec<_> = registry
+        .targets_of(&operation.engagement)
+        .filter(|target| {
+            filter.tag.as_ref().is_none_or(|tag| target.tags.contains(tag))
+                && wanted(target.segment.as_deref(), &filter.segment)
+                && wanted(Some(target.kind.as_str()), &filter.kind)
+        })
+        .collect();
+    let total = selected.len();
+    let is_after = |id: &TargetId| filter.after.as_ref().is_none_or(|after| id > after);
+    let mut rest = selected.into_iter().filter(|target| is_after(&target.id));
+    let page: Vec<_> = rest.by_ref().take(filter.limit as usize).collect();
+    let next = rest.next().and(page.last()).map(|last| last.id.clone());
+    let entries: Vec<Value> = page
+        .into_iter()
+        .map(|target| {
+            json!({
+                "id": target.id,
+                "kind": target.kind,
+                "segment": target.segment,
+                "tags": target.tags,
+                "capabilities": target.capabilities,
+            })
+        })
+        .collect();
+    json!({"targets": entries, "total": total, "next_cursor": next})
 }

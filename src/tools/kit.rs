@@ -172,6 +172,7 @@ impl Spec {
             effect: self.effect,
             risk: self.risk,
             raised: None,
+            asks: None,
             dry_run: false,
             reason: None,
             arguments,

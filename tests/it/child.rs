@@ -69,7 +69,7 @@ impl Service {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = printed(&mut lines, "tailops is ready:").await;
         let token = printed(&mut lines, "token ").await;
-        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let http = crate::harness::http_client().timeout(PATIENCE).build().unwrap();
         Self { child, _stdout: lines, url, token, http }
     }
 

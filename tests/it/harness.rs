@@ -84,6 +84,13 @@ impl Node for ScriptedNode {
     }
 }
 
+/// An HTTP client to be, with the one TLS provider there is; no proxy of the environment stands in its way.
+pub fn http_client() -> reqwest::ClientBuilder {
+    // An error says that another test installed it before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy()
+}
+
 /// The peer most tests come from.
 pub const ALICE: u32 = 4001;
 
@@ -203,7 +210,7 @@ impl Gateway {
         let clock = Arc::new(TestClock::default());
         let app = App::start(&config, Arc::new(node), clock.clone(), lock).await.unwrap();
         let store = app.store().clone();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = http_client().build().unwrap();
         Self { app: Some(app), store, config, clock, directory, address, whois, http }
     }
 

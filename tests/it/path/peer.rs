@@ -31,7 +31,7 @@ async fn only_healthz_asks_for_nothing_and_says_nothing() {
         assert!(!answer.body.to_string().contains("fleet_list"));
     }
     gateway.peers_are(|_| Err(Unidentified::NotFound));
-    let stranger = reqwest::Client::builder().no_proxy().build().unwrap();
+    let stranger = crate::harness::http_client().build().unwrap();
     let healthy = gateway.send(stranger.get(gateway.url("/healthz"))).await;
     assert_eq!((healthy.status, healthy.body), (200, json!("ok\n")));
     assert_eq!(gateway.send(stranger.get(gateway.url("/readyz"))).await.status, 403);
@@ -105,7 +105,7 @@ async fn the_record_names_the_peer_of_that_very_connection() {
     let first = gateway.call(&token, "token_inspect", json!({})).await;
     gateway.peers_are(|address| Ok(peer_of(crate::harness::ALICE, "alice-at-home", address)));
     // The old connection keeps the peer it was identified as; a new one is identified anew.
-    let other = reqwest::Client::builder().no_proxy().build().unwrap();
+    let other = crate::harness::http_client().build().unwrap();
     let second = gateway.send(modern(&other, &gateway.url("/mcp"), Some(&token), "token_inspect", json!({}))).await;
     assert_eq!(gateway.records_of(&first).await[0]["tailscale"]["tailscale_user"], "alice");
     assert_eq!(gateway.records_of(&second).await[0]["tailscale"]["tailscale_user"], "alice-at-home");
