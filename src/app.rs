@@ -1,5 +1,7 @@
 //! The one place where parts are chosen and joined. Built by `cli/serve.rs` and by the test harness, nowhere else.
 
+mod site;
+
 use std::{
     net::SocketAddr,
     path::Path,
@@ -7,7 +9,9 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use ring::digest;
+pub use site::{catalogue, site_files};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +28,7 @@ use crate::{
     mcp::Endpoint,
     model::{Clock, hex},
     pipeline::{GatewayFacts, Pipeline, Rules, RulesInForce, Stations},
-    policy::Policy,
+    policy::{Inventory, Policy, SiteFile, SitePolicy, SiteProblems, SiteSource},
     store::{DirectoryError, DirectoryLock, Store, StoreError},
     tailnet::Node,
 };
@@ -58,6 +62,9 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The site's policies cannot be used.
+    #[error("the site's policies are not valid\n{0}")]
+    Policy(#[from] SiteProblems),
 }
 
 impl App {
@@ -68,6 +75,7 @@ impl App {
         clock: Arc<dyn Clock>,
         lock: DirectoryLock,
     ) -> Result<Self, StartError> {
+        let rules = Arc::new(RulesInForce::new(rules(config, clock.now())?));
         let store = Store::open(&config.data_dir).await?;
         store.set_meta("profile", config.profile.as_str()).await?;
         let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -77,7 +85,6 @@ impl App {
         let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);
         let limits = Arc::new(Limits::new(config.limits.clone()));
         let connections = Arc::new(AtomicUsize::new(0));
-        let rules = Arc::new(RulesInForce::new(rules(config)));
         let pipeline = Arc::new(Pipeline::new(Stations {
             rules,
             approvals: Approvals,
@@ -161,24 +168,38 @@ pub fn open_directory(directory: &Path) -> Result<DirectoryLock, DirectoryError>
     DirectoryLock::take(directory)
 }
 
-/// What calls are judged by under `config`.
-fn rules(config: &Config) -> Rules {
-    Rules {
+/// What calls are judged by under `config`, from `now` on. Reads the site's files; errors with every problem in them.
+pub fn rules(config: &Config, now: Timestamp) -> Result<Rules, SiteProblems> {
+    let files = config.policy.directory.as_deref().map(site_files).transpose()?.unwrap_or_default();
+    let engagements: Vec<_> = config.engagements.iter().map(|engagement| engagement.id.clone()).collect();
+    let site = SitePolicy::load(&SiteSource {
+        tools: &catalogue(),
+        files: &files,
+        inventory: Some(Inventory { targets: &config.targets, engagements: &engagements }),
+        time_zone: &config.policy.time_zone,
+        exceptions: &config.policy.exceptions,
+        now,
+    })?;
+    for warning in site.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(Rules {
         policy: Policy::new(
             config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())),
+            site,
         ),
         registry: Registry::new(config.targets.iter().cloned()),
         profile: config.profile.as_str(),
-        config_sha256: digest_of(config),
-    }
+        config_sha256: digest_of(config, &files),
+    })
 }
 
 fn fold_settings(config: &Config) -> FoldSettings {
     FoldSettings { singly: config.limits.refusals_recorded_per_minute.get(), ..FoldSettings::default() }
 }
 
-/// Names the configuration in force, without showing it.
-fn digest_of(config: &Config) -> String {
-    let digest = digest::digest(&digest::SHA256, format!("{config:?}").as_bytes());
+/// Names the configuration in force and the policies with it, without showing them.
+fn digest_of(config: &Config, files: &[SiteFile]) -> String {
+    let digest = digest::digest(&digest::SHA256, format!("{config:?}{files:?}").as_bytes());
     hex(digest.as_ref())
 }

@@ -30,6 +30,6 @@ pub struct Approvals;
 impl Approvals {
     /// A permit for `pending`, if a person agreed to exactly it.
     pub async fn obtain(&self, pending: Pending) -> Result<Permit, Unapproved> {
-        Err(Unapproved::Unavailable { why: pending.why().to_owned() })
+        Err(Unapproved::Unavailable { why: pending.why().into_owned() })
     }
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod config;
 mod logging;
+mod policy;
 mod serve;
 mod token;
 
@@ -45,6 +46,9 @@ enum Command {
     /// Look at a configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Check, try and explain the site's policies
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Make, show and revoke tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -87,6 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(directory, arguments),
         Command::Config(command) => config::run(command),
+        Command::Policy(command) => policy::run(command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
     };

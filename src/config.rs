@@ -2,6 +2,7 @@
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
 mod fleet;
+mod policy;
 mod problem;
 mod section;
 mod settings;
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 
+pub use policy::{PolicyException, SitePolicy};
 pub use problem::{Problem, Problems};
 
 /// Everything the service is told at start.
@@ -42,6 +44,8 @@ pub struct Config {
     pub exec: Exec,
     /// The service's own log.
     pub log: Log,
+    /// The site's own rules.
+    pub policy: SitePolicy,
     /// The tenants, by id.
     pub engagements: Vec<Engagement>,
     /// The targets, by id. Each belongs to one of `engagements`.
@@ -291,6 +295,7 @@ pub fn load(path: &Path, text: &str, tools: &[&str]) -> Result<Config, Problems>
 fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
     let profile = settings::profile(&mut root);
     let engagements = fleet::engagements(&mut root, tools);
+    let targets = fleet::targets(&mut root, &engagements);
     let config = Config {
         profile,
         data_dir: settings::data_dir(&mut root),
@@ -300,7 +305,8 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
         log: settings::log(&mut root, profile),
-        targets: fleet::targets(&mut root, &engagements),
+        policy: policy::policy(&mut root, &targets, tools),
+        targets,
         engagements,
     };
     root.finish();
@@ -333,6 +339,7 @@ impl Config {
             sessions: Sessions::default(),
             exec: Exec::default(),
             log: Log::default(),
+            policy: SitePolicy::default(),
             engagements: vec![Engagement { id: engagement, tools: None }],
             targets: vec![local],
         }

@@ -3,12 +3,14 @@
 
 mod answers;
 mod error;
+mod explain;
 mod reply;
 mod rules;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 pub use error::CallError;
+pub use explain::{explanation, unplanned};
 use futures_util::FutureExt;
 pub use reply::{Envelope, Reply};
 pub use rules::{Rules, RulesInForce};
@@ -134,7 +136,7 @@ impl Pipeline {
             Decision::Allow(permit, _) => permit,
             Decision::Ask(pending) => self.approvals.obtain(pending).await?,
             Decision::Deny(denial) => {
-                return Err(CallError::Denied { code: denial.code(), message: denial.message().to_owned() });
+                return Err(CallError::Denied { code: denial.code(), message: denial.message().into_owned() });
             }
         };
         let changes = permit.operation().effect.changes();

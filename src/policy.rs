@@ -1,10 +1,13 @@
 //! May they? One pure function from caller and operation to a decision, and the only mint of [`Permit`].
 //!
 //! Every check runs and leaves its line in the trace, so that `policy_explain` can show all of them; the first that
-//! failed names the refusal. Deny beats ask, ask beats allow. Never does I/O.
+//! failed names the refusal. Deny beats ask, ask beats allow. Site policy is asked where nothing denied, so that it can
+//! only tighten. Never does I/O.
 
 mod decision;
+mod judgement;
 mod permit;
+mod site;
 
 use std::{
     borrow::Cow,
@@ -13,29 +16,42 @@ use std::{
 
 pub use decision::{Check, Decision, Denial, Pending, Verdict};
 use jiff::Timestamp;
+pub use judgement::Judgement;
 pub use permit::{Permit, PermitExpired};
+pub use site::{Inventory, SiteFile, SitePolicy, SiteProblem, SiteProblems, SiteSource, ToolFacts};
 
 use crate::{
-    auth::Caller,
+    auth::{Caller, Claims},
     model::{EngagementId, Operation, Risk, Scope, Target},
+    tailnet::Peer,
 };
 
 /// The rules in force.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     engagements: BTreeMap<EngagementId, Option<BTreeSet<String>>>,
+    site: SitePolicy,
 }
 
 impl Policy {
-    /// The policy for these engagements: each with the only tools it may call, or none for every tool.
-    pub fn new(engagements: impl IntoIterator<Item = (EngagementId, Option<BTreeSet<String>>)>) -> Self {
-        Self { engagements: engagements.into_iter().collect() }
+    /// The policy for these engagements, each with the only tools it may call, or none for every tool; tightened by
+    /// `site`.
+    pub fn new(
+        engagements: impl IntoIterator<Item = (EngagementId, Option<BTreeSet<String>>)>,
+        site: SitePolicy,
+    ) -> Self {
+        Self { engagements: engagements.into_iter().collect(), site }
+    }
+
+    /// The site's own rules.
+    pub fn site(&self) -> &SitePolicy {
+        &self.site
     }
 
     /// Whether a call of this tool by `caller` could be allowed at all, whatever its arguments: what a tool list
     /// shows.
     pub fn could_allow(&self, caller: &Caller, tool: &str, scopes: &[Scope]) -> bool {
-        self.about_tool(caller, tool, scopes).iter().all(|check| check.verdict == Verdict::Pass)
+        self.about_tool(caller.token(), tool, scopes).iter().all(|check| check.verdict == Verdict::Pass)
     }
 
     /// Whether `target` offers all of `scopes` to anyone.
@@ -43,24 +59,33 @@ impl Policy {
         capabilities_needed(scopes).all(|scope| target.capabilities.allows(scope))
     }
 
-    /// Judges `operation` for `caller`. Pure: the same two and the same rules give the same verdict. The permit in an
-    /// allow expires shortly after `now`.
+    /// Decides on `operation` for `caller`. The permit in an allow expires shortly after `now`.
     pub fn decide(&self, caller: &Caller, operation: Operation, now: Timestamp) -> Decision {
-        let mut trace = self.about_tool(caller, operation.tool, operation.scopes);
-        about_target(caller, &operation, &mut trace);
-        trace.push(about_risk(&operation));
-        let worst = trace.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Deny);
-        match worst {
-            Verdict::Pass => Decision::Allow(Permit::mint(operation, "scopes and capabilities", now), trace),
-            Verdict::Ask => Decision::Ask(Pending::new(operation, trace)),
-            Verdict::Deny => Decision::Deny(Denial::new(operation, trace)),
+        let judgement = self.judge(caller.peer(), caller.token(), &operation, now);
+        match judgement.verdict() {
+            Verdict::Pass => {
+                let permit = Permit::mint(operation, judgement.rule(), now);
+                Decision::Allow(permit, judgement.into_trace())
+            }
+            Verdict::Ask => Decision::Ask(Pending::new(operation, judgement)),
+            Verdict::Deny => Decision::Deny(Denial::new(operation, judgement)),
         }
     }
 
+    /// Judges `operation` without making a permit. Pure: the same facts in the same minute, the same exceptions and
+    /// the same rules give the same judgement.
+    pub fn judge(&self, peer: &Peer, token: &Claims, operation: &Operation, now: Timestamp) -> Judgement {
+        let mut trace = self.about_tool(token, operation.tool, operation.scopes);
+        about_target(token, operation, &mut trace);
+        trace.push(about_risk(operation));
+        let denied = trace.iter().any(|check| check.verdict == Verdict::Deny);
+        let site = (!denied).then(|| self.site.judge(peer, token, operation, now));
+        Judgement::new(trace, site)
+    }
+
     /// The checks that need no arguments, in order.
-    fn about_tool(&self, caller: &Caller, tool: &str, scopes: &[Scope]) -> Vec<Check> {
-        let token = caller.token();
-        let mut trace = Vec::with_capacity(8);
+    fn about_tool(&self, token: &Claims, tool: &str, scopes: &[Scope]) -> Vec<Check> {
+        let mut trace = Vec::with_capacity(12);
         let allowlist = self.engagements.get(&token.engagement);
         trace.push(Check::new("engagement", allowlist.is_some(), "unknown_engagement", || {
             format!("engagement {:?} is not configured", token.engagement.as_str())
@@ -83,8 +108,7 @@ impl Policy {
 }
 
 /// The checks on the target, in order.
-fn about_target(caller: &Caller, operation: &Operation, trace: &mut Vec<Check>) {
-    let token = caller.token();
+fn about_target(token: &Claims, operation: &Operation, trace: &mut Vec<Check>) {
     trace.push(Check::new("tenant", operation.engagement == token.engagement, "cross_tenant_denied", || {
         "the operation belongs to another engagement".to_owned()
     }));

@@ -1,6 +1,6 @@
 //! One event as it stands in the log. Exported as it is: a line of `audit export` is the leaf.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -84,7 +84,7 @@ pub struct Record {
     pub result_status: &'static str,
     pub risk_level: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<&'static str>,
+    pub rule: Option<Cow<'static, str>>,
     pub scopes: ScopeSet,
     pub seq: i64,
     pub status: Status,

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, config, data_directory, local_user, logging, say};
 use crate::{
-    app::{App, open_directory},
+    app::{App, StartError, open_directory},
     audit::Audit,
     auth::{Binding, MintRequest, mint},
     config::{Config, Node},
@@ -81,7 +81,10 @@ async fn serve(config: &Config, dev: bool) -> Result<(), Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut app = App::start(config, Arc::new(node), clock.clone(), lock).await?;
+    let mut app = App::start(config, Arc::new(node), clock.clone(), lock).await.map_err(|error| {
+        let code = if matches!(error, StartError::Policy(_)) { 3 } else { 1 };
+        Exit::with(code, error)
+    })?;
     let addresses: Vec<String> = app.addresses().iter().map(SocketAddr::to_string).collect();
     tracing::info!(addresses = addresses.join(" "), profile = config.profile.as_str(), "serving");
     if dev {

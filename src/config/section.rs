@@ -194,7 +194,8 @@ impl<'a> Value<'a> {
         if self.value.is_array() { self.items(wanted).unwrap_or_default() } else { vec![self.clone()] }
     }
 
-    fn section(self) -> Section<'a> {
+    /// The table this value is. Anything else is reported and read as an empty one.
+    pub(super) fn section(self) -> Section<'a> {
         let table = self.value.as_table();
         if table.is_none() {
             self.mismatch("a table");

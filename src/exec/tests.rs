@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     auth::{self, Authenticator, Binding, Caller, MintRequest},
     model::{Effect, FleetFilter, Question, Risk, Scope, ScopeSet, SudoPolicy, SystemClock, TargetKind, Template},
-    policy::{Decision, Policy},
+    policy::{Decision, Policy, SitePolicy, SiteSource, ToolFacts},
     store::Store,
     tailnet::Peer,
 };
@@ -83,10 +83,26 @@ async fn caller() -> Caller {
     checker.authenticate(&peer, Some(minted.token.expose_secret())).await.unwrap()
 }
 
+/// The default set, for the one tool there is here.
+fn site_policy(now: Timestamp) -> SitePolicy {
+    let input = serde_json::json!({"type": "object"});
+    let tool = ToolFacts {
+        name: "test",
+        effect: Effect::Read,
+        risk: Risk::Low,
+        on_target: true,
+        scopes: &[],
+        input,
+    };
+    let source =
+        SiteSource { tools: &[tool], files: &[], inventory: None, time_zone: "UTC", exceptions: &[], now };
+    SitePolicy::load(&source).unwrap()
+}
+
 /// The permit that policy gave `caller` for one script at the time `at`.
 fn permit_at(caller: &Caller, target: &Target, script: Script, at: Timestamp) -> Permit {
     let operation = operation(Some(target.clone()), vec![Step::Script(script)]);
-    match Policy::new([("test".into(), None)]).decide(caller, operation, at) {
+    match Policy::new([("test".into(), None)], site_policy(at)).decide(caller, operation, at) {
         Decision::Allow(permit, _) => permit,
         other => panic!("{:?}", other.trace()),
     }

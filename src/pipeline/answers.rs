@@ -9,7 +9,10 @@ use std::sync::{
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{CallError, Rules};
+use super::{
+    CallError, Rules,
+    explain::{explanation, unplanned},
+};
 use crate::{
     audit::Audit,
     auth::Caller,
@@ -107,29 +110,13 @@ impl Answers {
     }
 
     fn explain(&self, caller: &Caller, rules: &Rules, inquiry: &Inquiry) -> Value {
-        let operation = match &inquiry.planned {
-            Ok(operation) => operation.clone(),
-            Err((code, message)) => {
-                return json!({"tool": inquiry.tool, "decision": "invalid", "code": code, "message": message, "checks": []});
+        match &inquiry.planned {
+            Ok(operation) => {
+                let judgement = rules.policy.judge(caller.peer(), caller.token(), operation, self.clock.now());
+                explanation(&inquiry.tool, operation, &judgement)
             }
-        };
-        let decision = rules.policy.decide(caller, operation, self.clock.now());
-        let operation = decision.operation();
-        json!({
-            "tool": inquiry.tool,
-            "decision": decision.verdict(),
-            "rule": decision.rule(),
-            "checks": decision.trace(),
-            "operation": {
-                "target": operation.target.as_ref().map(|target| &target.id),
-                "scopes": operation.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
-                "effect": operation.effect,
-                "risk": operation.risk,
-                "raised": operation.raised,
-                "dry_run": operation.dry_run,
-                "arguments": operation.arguments,
-            },
-        })
+            Err((code, message)) => unplanned(&inquiry.tool, code, message),
+        }
     }
 
     async fn records(&self, operation: &Operation, filter: &AuditFilter) -> Result<Value, CallError> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::Permit;
+use super::{Judgement, Permit};
 use crate::model::Operation;
 
 /// What one check said. Ordered by weight: a deny outweighs an ask.
@@ -28,7 +28,7 @@ pub struct Check {
     pub verdict: Verdict,
     /// The code a refusal for this reason carries; empty on a pass.
     pub code: &'static str,
-    /// Why; empty on a pass.
+    /// Why; empty where there is nothing to say.
     pub detail: Cow<'static, str>,
 }
 
@@ -68,8 +68,8 @@ impl Decision {
     pub fn trace(&self) -> &[Check] {
         match self {
             Self::Allow(_, trace) => trace,
-            Self::Ask(pending) => &pending.trace,
-            Self::Deny(denial) => &denial.trace,
+            Self::Ask(pending) => pending.judgement.trace(),
+            Self::Deny(denial) => denial.judgement.trace(),
         }
     }
 
@@ -82,12 +82,12 @@ impl Decision {
         }
     }
 
-    /// The rule or check that decided, for the record.
-    pub fn rule(&self) -> &'static str {
+    /// The checks and policies that decided, for the record.
+    pub fn rule(&self) -> Cow<'static, str> {
         match self {
-            Self::Allow(permit, _) => permit.rule(),
-            Self::Ask(pending) => deciding(&pending.trace, Verdict::Ask).map_or("", |check| check.name),
-            Self::Deny(denial) => deciding(&denial.trace, Verdict::Deny).map_or("", |check| check.name),
+            Self::Allow(permit, _) => permit.rule().clone(),
+            Self::Ask(pending) => pending.judgement.rule(),
+            Self::Deny(denial) => denial.judgement.rule(),
         }
     }
 }
@@ -96,12 +96,12 @@ impl Decision {
 #[derive(Debug)]
 pub struct Pending {
     operation: Operation,
-    trace: Vec<Check>,
+    judgement: Judgement,
 }
 
 impl Pending {
-    pub(super) fn new(operation: Operation, trace: Vec<Check>) -> Self {
-        Self { operation, trace }
+    pub(super) fn new(operation: Operation, judgement: Judgement) -> Self {
+        Self { operation, judgement }
     }
 
     /// What would run.
@@ -109,9 +109,19 @@ impl Pending {
         &self.operation
     }
 
-    /// Why a person has to agree.
-    pub fn why(&self) -> &str {
-        deciding(&self.trace, Verdict::Ask).map_or("", |check| &check.detail)
+    /// Why a person has to agree: every reason there is.
+    pub fn why(&self) -> Cow<'_, str> {
+        self.judgement.message()
+    }
+
+    /// How many people must agree, at least one.
+    pub fn quorum(&self) -> u32 {
+        self.judgement.quorum().max(1)
+    }
+
+    /// The site policies that ask, by id.
+    pub fn policies(&self) -> &[String] {
+        self.judgement.policies()
     }
 }
 
@@ -119,25 +129,21 @@ impl Pending {
 #[derive(Debug)]
 pub struct Denial {
     operation: Operation,
-    trace: Vec<Check>,
+    judgement: Judgement,
 }
 
 impl Denial {
-    pub(super) fn new(operation: Operation, trace: Vec<Check>) -> Self {
-        Self { operation, trace }
+    pub(super) fn new(operation: Operation, judgement: Judgement) -> Self {
+        Self { operation, judgement }
     }
 
     /// For programs, e.g. `insufficient_scope`.
     pub fn code(&self) -> &'static str {
-        deciding(&self.trace, Verdict::Deny).map_or("denied", |check| check.code)
+        self.judgement.code()
     }
 
     /// For the caller.
-    pub fn message(&self) -> &str {
-        deciding(&self.trace, Verdict::Deny).map_or("not allowed", |check| &check.detail)
+    pub fn message(&self) -> Cow<'_, str> {
+        self.judgement.message()
     }
-}
-
-fn deciding(trace: &[Check], verdict: Verdict) -> Option<&Check> {
-    trace.iter().find(|check| check.verdict == verdict)
 }

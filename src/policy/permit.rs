@@ -1,6 +1,6 @@
 //! Proof of an allow. Only this module makes one.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 
@@ -20,7 +20,7 @@ const LIFE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Permit {
     operation: Operation,
-    rule: &'static str,
+    rule: Cow<'static, str>,
     expires: Timestamp,
 }
 
@@ -30,7 +30,7 @@ pub struct Permit {
 pub struct PermitExpired;
 
 impl Permit {
-    pub(super) fn mint(operation: Operation, rule: &'static str, now: Timestamp) -> Self {
+    pub(super) fn mint(operation: Operation, rule: Cow<'static, str>, now: Timestamp) -> Self {
         let expires = now.checked_add(LIFE).unwrap_or(Timestamp::MIN);
         Self { operation, rule, expires }
     }
@@ -40,9 +40,9 @@ impl Permit {
         &self.operation
     }
 
-    /// The rule that allowed it.
-    pub fn rule(&self) -> &'static str {
-        self.rule
+    /// The checks and policies that allowed it.
+    pub fn rule(&self) -> &Cow<'static, str> {
+        &self.rule
     }
 
     /// Gives up the permit for the operation it allows. Errors when it comes too late.

@@ -36,6 +36,12 @@ struct Data {
     code: Option<String>,
     #[serde(default)]
     message: Option<String>,
+    /// Site policies that decided
+    #[serde(default)]
+    policies: Vec<String>,
+    /// How many people must agree
+    #[serde(default)]
+    quorum: Option<u32>,
     checks: Vec<Check>,
     #[serde(default)]
     operation: Option<Map<String, Value>>,

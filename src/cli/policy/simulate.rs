@@ -1,0 +1,123 @@
+//! Calls that nobody makes: planned by the real tools and judged by the real policy, and never run. What stands for the
+//! caller is no [`crate::auth::Caller`], so nothing here could be let in.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
+
+use crate::{
+    app::{catalogue, site_files},
+    auth::{Binding, Claims},
+    config::Config,
+    fleet::Registry,
+    model::{EngagementId, Operation, ScopeSet, TargetId},
+    pipeline::{explanation, unplanned},
+    policy::{Inventory, Judgement, Policy, SitePolicy, SiteProblems, SiteSource},
+    tailnet::Peer,
+    tools::{self, PlanContext, ToolError},
+};
+
+/// Who would call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caller {
+    pub(super) subject: String,
+    pub(super) scopes: ScopeSet,
+    pub(super) engagement: String,
+    pub(super) targets: Option<BTreeSet<TargetId>>,
+    pub(super) tools: Option<BTreeSet<String>>,
+    pub(super) user: Option<String>,
+    pub(super) node: String,
+    pub(super) tags: Vec<String>,
+}
+
+/// A site to try calls on.
+pub(super) struct Simulation {
+    pub(super) policy: Policy,
+    registry: Registry,
+    /// Whether it is known which targets and engagements there are.
+    pub(super) complete: bool,
+}
+
+impl Simulation {
+    /// The site that `config` describes.
+    pub(super) fn of(config: &Config, complete: bool, now: Timestamp) -> Result<Self, SiteProblems> {
+        let files = config.policy.directory.as_deref().map(site_files).transpose()?.unwrap_or_default();
+        let engagements: Vec<EngagementId> =
+            config.engagements.iter().map(|engagement| engagement.id.clone()).collect();
+        let inventory = Inventory { targets: &config.targets, engagements: &engagements };
+        let site = SitePolicy::load(&SiteSource {
+            tools: &catalogue(),
+            files: &files,
+            inventory: complete.then_some(inventory),
+            time_zone: &config.policy.time_zone,
+            exceptions: &config.policy.exceptions,
+            now,
+        })?;
+        let engagements = config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone()));
+        let registry = Registry::new(config.targets.iter().cloned());
+        Ok(Self { policy: Policy::new(engagements, site), registry, complete })
+    }
+
+    /// Plans and judges. The inner error is the tool's: such a call comes to no judgement.
+    pub(super) fn judge(
+        &self,
+        caller: &Caller,
+        tool: &str,
+        arguments: &Map<String, Value>,
+        now: Timestamp,
+    ) -> anyhow::Result<Result<(Operation, Judgement), ToolError>> {
+        let found = tools::find(tool).with_context(|| format!("there is no tool {tool:?}"))?;
+        let engagement = EngagementId::from(caller.engagement.as_str());
+        let context = PlanContext { engagement: &engagement, registry: &self.registry, now };
+        let operation = match found.plan(arguments, &context) {
+            Ok(operation) => operation,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (peer, token) = caller.facts(now);
+        let judgement = self.policy.judge(&peer, &token, &operation, now);
+        Ok(Ok((operation, judgement)))
+    }
+
+    /// What the tool `policy_explain` would answer to this caller.
+    pub(super) fn explain(
+        &self,
+        caller: &Caller,
+        tool: &str,
+        arguments: &Map<String, Value>,
+        now: Timestamp,
+    ) -> anyhow::Result<Value> {
+        Ok(match self.judge(caller, tool, arguments, now)? {
+            Ok((operation, judgement)) => explanation(tool, &operation, &judgement),
+            Err(error) => unplanned(tool, error.code, &error.message),
+        })
+    }
+}
+
+impl Caller {
+    fn facts(&self, now: Timestamp) -> (Peer, Claims) {
+        let peer = Peer {
+            id: "simulated".to_owned(),
+            node: self.node.clone(),
+            user: self.user.clone(),
+            tags: self.tags.clone(),
+            tailnet: None,
+            address: ([127, 0, 0, 1], 0).into(),
+            uid: None,
+        };
+        let token = Claims {
+            jti: "simulated".into(),
+            subject: self.subject.clone(),
+            owner: "simulated".to_owned(),
+            scopes: self.scopes,
+            engagement: self.engagement.as_str().into(),
+            targets: self.targets.clone(),
+            tools: self.tools.clone(),
+            issued: now,
+            expires: now.checked_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
+            binding: Binding::LocalUser(0),
+        };
+        (peer, token)
+    }
+}

@@ -1,0 +1,505 @@
+//! Site policy as a site writes it: what is refused at load, what is judged, and that what is remembered is what would
+//! be judged anew. Operations are planned by the real tools.
+
+use std::{collections::BTreeSet, fmt::Write};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    auth::Binding,
+    fleet::Registry,
+    model::{ScopeSet, TargetKind},
+    policy::{Judgement, Policy},
+    tools::{self, Kind, PlanContext},
+};
+
+const NOON: &str = "2026-11-21T12:00:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn target(id: &str, segment: Option<&str>) -> Target {
+    Target {
+        id: id.into(),
+        kind: TargetKind::Local,
+        engagement: "acme".into(),
+        capabilities: ScopeSet::new([Scope::Admin]),
+        segment: segment.map(str::to_owned),
+        tags: vec!["web".into()],
+        roots: vec!["/var/log".into()],
+        timeout: std::time::Duration::from_secs(60),
+        concurrency: 1,
+        sudo: crate::model::SudoPolicy::None,
+    }
+}
+
+fn targets() -> Vec<Target> {
+    vec![target("prod-1", Some("production-a")), target("stage-1", Some("staging")), target("bare", None)]
+}
+
+fn catalogue() -> Vec<ToolFacts> {
+    let facts = |tool: &&dyn tools::Tool| ToolFacts {
+        name: tool.spec().name,
+        effect: tool.spec().effect,
+        risk: tool.spec().risk,
+        on_target: tool.spec().kind == Kind::Host,
+        scopes: tool.spec().scopes,
+        input: (tool.spec().input)(),
+    };
+    tools::ALL.iter().map(facts).collect()
+}
+
+/// A site whose only file is `text`.
+struct Site {
+    text: String,
+    time_zone: &'static str,
+    exceptions: Vec<PolicyException>,
+}
+
+impl Site {
+    fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), time_zone: "UTC", exceptions: Vec::new() }
+    }
+
+    fn load(&self) -> Result<SitePolicy, SiteProblems> {
+        SitePolicy::load(&SiteSource {
+            tools: &catalogue(),
+            files: &[SiteFile { name: "site.cedar".into(), text: self.text.clone() }],
+            inventory: Some(Inventory { targets: &targets(), engagements: &["acme".into()] }),
+            time_zone: self.time_zone,
+            exceptions: &self.exceptions,
+            now: at(NOON),
+        })
+    }
+
+    fn policy(&self) -> Policy {
+        let site = self.load().unwrap_or_else(|problems| panic!("{problems}"));
+        Policy::new([("acme".into(), None)], site)
+    }
+}
+
+fn peer() -> Peer {
+    Peer {
+        id: "uid:1000".into(),
+        node: "laptop".into(),
+        user: Some("maria".into()),
+        tags: vec!["tag:ops".into()],
+        tailnet: None,
+        address: "127.0.0.1:1".parse().unwrap(),
+        uid: Some(1000),
+    }
+}
+
+fn claims(scopes: &str) -> Claims {
+    Claims {
+        jti: "1".to_owned().into(),
+        subject: "agent-7".into(),
+        owner: "maria".into(),
+        scopes: ScopeSet::parse(scopes).unwrap(),
+        engagement: "acme".into(),
+        targets: None,
+        tools: None,
+        issued: at(NOON),
+        expires: at("2027-11-21T12:00:00Z"),
+        binding: Binding::LocalUser(1000),
+    }
+}
+
+fn operation(tool: &str, arguments: serde_json::Value) -> Operation {
+    let registry = Registry::new(targets());
+    let engagement = EngagementId::from("acme");
+    let context = PlanContext { engagement: &engagement, registry: &registry, now: at(NOON) };
+    tools::find(tool).unwrap().plan(arguments.as_object().unwrap(), &context).unwrap()
+}
+
+fn restart(target: &str) -> Operation {
+    let arguments = json!({"target": target, "unit": "nginx.service", "action": "restart", "reason": "it hangs", "wait_s": 5});
+    operation("service_control", arguments)
+}
+
+fn judged(policy: &Policy, operation: &Operation, now: &str) -> Judgement {
+    policy.judge(&peer(), &claims("admin"), operation, at(now))
+}
+
+#[track_caller]
+fn says(judgement: &Judgement, verdict: Verdict, code: &str, policies: &[&str]) {
+    let said = (judgement.verdict(), judgement.code(), judgement.policies());
+    assert!(said.0 == verdict && said.1 == code && said.2 == policies, "{judgement:?}");
+}
+
+const PERMITTED: &[&str] = &["default-permit"];
+
+/// The problem of `text`, which must be the only one.
+#[track_caller]
+fn problem(text: &str) -> String {
+    let problems = Site::new(text).load().expect_err(text).to_string();
+    assert_eq!(problems.lines().count(), 1, "{problems}");
+    problems
+}
+
+fn forbid(when: &str) -> String {
+    format!("@id(\"x\")\nforbid (principal, action, resource)\nwhen {{ {when} }};\n")
+}
+
+#[test]
+fn a_policy_that_fails_denies_whatever_the_others_say() {
+    for failing in ["context.args.wait_s + 9223372036854775807 > 3", "context.args.wait_s * 9223372036854775807 > 3"] {
+        let text = format!("@id(\"x\") forbid (principal, action == Action::\"service_control\", resource) when {{ context.args has wait_s && {failing} }};");
+        let judgement = judged(&Site::new(&text).policy(), &restart("stage-1"), NOON);
+        says(&judgement, Verdict::Deny, "site_policy_error", &["x"]);
+        assert!(judgement.message().contains("of x failed"), "{}", judgement.message());
+        assert_eq!(judgement.rule(), "site_policy: x");
+    }
+    // Also behind an @ask, and only once approved.
+    let text = "@id(\"x\") @ask(\"why\") forbid (principal, action == Action::\"service_control\", resource) unless { context.approved && context.args has wait_s && context.args.wait_s + 9223372036854775807 > 3 };";
+    says(&judged(&Site::new(text).policy(), &restart("stage-1"), NOON), Verdict::Deny, "site_policy_error", &["x"]);
+}
+
+#[test]
+fn an_exception_does_not_hide_that_its_policy_fails() {
+    let text = "@id(\"x\") forbid (principal, action == Action::\"service_control\", resource) when { context.args has wait_s && context.args.wait_s + 9223372036854775807 > 3 };";
+    let site = Site { exceptions: vec![exception("x", "2026-12-01T00:00:00Z")], ..Site::new(text) };
+    says(&judged(&site.policy(), &restart("stage-1"), NOON), Verdict::Deny, "site_policy_error", &["x"]);
+}
+
+#[test]
+fn permits_widen_nothing() {
+    let policy = Site::new("@id(\"all\") permit (principal, action, resource);").policy();
+    assert!(policy.site().warnings()[0].to_string().contains("site.cedar:1:1: \"all\" permits what is permitted"));
+    let judgement = policy.judge(&peer(), &claims("log:read"), &restart("stage-1"), at(NOON));
+    assert_eq!((judgement.verdict(), judgement.code()), (Verdict::Deny, "insufficient_scope"));
+    assert!(judgement.policies().is_empty(), "site policy was not even asked");
+    let critical = operation(
+        "service_control",
+        json!({"target": "bare", "unit": "ssh.service", "action": "restart", "reason": "it hangs", "dry_run": false}),
+    );
+    says(&judged(&policy, &critical, NOON), Verdict::Ask, "approval_required", &["default-critical"]);
+}
+
+#[test]
+fn what_the_catalogue_does_not_know_is_denied() {
+    let mut unknown = restart("stage-1");
+    unknown.tool = "service_explode";
+    says(&judged(&Site::new("").policy(), &unknown, NOON), Verdict::Deny, "site_policy_error", &[]);
+    let mut odd = restart("stage-1");
+    odd.arguments.insert("wait_s".into(), json!(u64::MAX));
+    says(&judged(&Site::new("").policy(), &odd, NOON), Verdict::Deny, "site_policy_error", &[]);
+    odd.arguments.remove("unit");
+    odd.arguments.insert("wait_s".into(), json!(1));
+    says(&judged(&Site::new("").policy(), &odd, NOON), Verdict::Deny, "site_policy_error", &[]);
+}
+
+#[test]
+fn a_misspelt_name_is_refused_with_its_place() {
+    for (text, wanted) in [
+        (forbid("resource.segmnt == \"staging\""), "site.cedar:3:8: "),
+        (forbid("context.args.unit == \"a\""), "site.cedar:3:8: "),
+        (forbid("context.risk_level > \"high\""), "site.cedar:3:"),
+        (forbid("principal.scopes.contains(\"system:raed\")"), "3:34: there is no scope \"system:raed\", did you mean \"system:read\"?"),
+        (forbid("[\"system:raed\"].containsAny(principal.scopes)"), "there is no scope \"system:raed\""),
+        (forbid("resource.segment == \"stagng\""), "3:28: there is no segment \"stagng\", did you mean \"staging\"?"),
+        (forbid("[\"production-a\", \"stagng\"].contains(resource.segment)"), "there is no segment \"stagng\""),
+        (forbid("principal.engagement == \"amce\""), "there is no engagement \"amce\", did you mean \"acme\"?"),
+        (forbid("context.risk == \"hihg\""), "there is no risk \"hihg\", did you mean \"high\"?"),
+        (forbid("context.effect != \"raed\""), "there is no effect \"raed\""),
+        (forbid("resource == Target::\"prod-2\""), "3:28: there is no Target::\"prod-2\", did you mean \"prod-1\"?"),
+        (forbid("resource == Gateway::\"gate\""), "there is no Gateway::\"gate\""),
+        (
+            "@id(\"x\") forbid (principal, action == Action::\"service_contrl\", resource);".to_owned(),
+            "Action::\"service_contrl\"",
+        ),
+        ("@id(\"x\") forbid (principal, action in Action::\"file:raed\", resource);".to_owned(), "Action::\"file:raed\""),
+        ("@id(\"x\") forbid (principal, action, resource == Target::\"prod-9\");".to_owned(), "prod-9"),
+        (
+            "@id(\"x\") forbid (principal, action == Action::\"service_control\", resource) when { context.args.action == \"restrat\" };".to_owned(),
+            "there is no word for this argument \"restrat\", did you mean \"restart\"?",
+        ),
+        (
+            "@id(\"x\") forbid (principal, action == Action::\"service_control\", resource) when { context.args.wait_s > 3 };".to_owned(),
+            "wait_s",
+        ),
+        ("@id(\"x\") forbid (principal is Agnt, action, resource);".to_owned(), "Agnt"),
+    ] {
+        let problems = Site::new(&text).load().expect_err(&text).to_string();
+        assert!(problems.lines().all(|line| line.starts_with("site.cedar:")), "{problems}");
+        assert!(problems.contains(wanted), "{text}: {problems}");
+    }
+    let policy = Site::new(&forbid("resource.segment == \"edge\"")).policy();
+    assert!(policy.site().warnings()[0].to_string().contains("there is no segment \"edge\""));
+}
+
+#[test]
+fn what_is_no_policy_of_ours_is_refused() {
+    for (text, wanted) in [
+        ("forbid (principal, action, resource);", "site.cedar:1:1: has no @id"),
+        ("\n\n  forbid (principal, action, resource);", "site.cedar:3:3: has no @id"),
+        ("@id(\"\") forbid (principal, action, resource);", "is no id"),
+        ("@id(\"A b\") forbid (principal, action, resource);", "is no id"),
+        ("@id(\"default-permit\") forbid (principal, action, resource);", "already, in acl/default.cedar"),
+        ("@id(\"x\") @descripton(\"y\") forbid (principal, action, resource);", "unknown annotation @descripton, did you mean \"description\"?"),
+        ("@id(\"x\") @ask(\"y\") permit (principal, action, resource) when { context.approved };", "@ask belongs to a forbid"),
+        ("@id(\"x\") @ask(\"y\") forbid (principal, action, resource);", "@ask needs `unless { context.approved }`"),
+        ("@id(\"x\") forbid (principal, action, resource) unless { context.approved };", "context.approved needs an @ask"),
+        ("@id(\"x\") @ask(\" \") forbid (principal, action, resource) unless { context.approved };", "@ask must be one line"),
+        ("@id(\"x\") @quorum(\"2\") forbid (principal, action, resource);", "@quorum belongs to a policy with @ask"),
+        ("@id(\"x\") @ask(\"y\") @quorum(\"0\") forbid (principal, action, resource) unless { context.approved };", "@quorum must be from 1 to 10, not \"0\""),
+        ("@id(\"x\") @ask(\"y\") @quorum(\"two\") forbid (principal, action, resource) unless { context.approved };", "not \"two\""),
+        ("@id(\"x\") forbid (principal == ?principal, action, resource);", "is a template"),
+        ("@id(\"x\") forbid (principal, action, resource)", "site.cedar:1:"),
+        ("@id(\"x\") forbid (principal, action == Action::\"fleet_list\", resource) when { false };", "site.cedar:1:"),
+    ] {
+        let said = problem(text);
+        assert!(said.contains(wanted), "{text}: {said}");
+    }
+    let twice = format!("{}{}", forbid("true == context.dry_run"), forbid("context.dry_run"));
+    assert!(problem(&twice).contains("site.cedar:4:1: there is a policy \"x\" already, in site.cedar"));
+    let zone = Site { time_zone: "Mars/Olympus", ..Site::new("") };
+    assert!(zone.load().unwrap_err().to_string().starts_with("policy.time_zone: "));
+}
+
+#[test]
+fn every_problem_of_every_file_is_reported_at_once() {
+    let text = format!("{}forbid (principal, action, resource);\n{}", forbid("resource.segmnt == \"x\""), forbid("context.dry_run").replace("@id(\"x\")", "@id(\"y\") @why(\"z\")"));
+    let problems = Site::new(&text).load().unwrap_err().to_string();
+    let places: Vec<_> = problems.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["site.cedar:3:8", "site.cedar:4:1", "site.cedar:5:1"], "{problems}");
+}
+
+const SEGMENTS: &str = "@id(\"prod-asks\") @ask(\"restarts in production\") @quorum(\"2\")
+forbid (principal, action in Action::\"changes\", resource)
+when { resource.segment like \"production-*\" && context.effect != \"read\" }
+unless { context.approved };
+@id(\"prod-asks-too\") @ask(\"and this\")
+forbid (principal, action in Action::\"service\", resource)
+when { resource.segment like \"production-*\" && context.effect != \"read\" }
+unless { context.approved };";
+
+#[test]
+fn one_call_is_allowed_in_staging_and_asks_in_production() {
+    let policy = Site::new(SEGMENTS).policy();
+    says(&judged(&policy, &restart("stage-1"), NOON), Verdict::Pass, "", PERMITTED);
+    says(&judged(&policy, &restart("bare"), NOON), Verdict::Pass, "", PERMITTED);
+    let asked = judged(&policy, &restart("prod-1"), NOON);
+    says(&asked, Verdict::Ask, "approval_required", &["prod-asks", "prod-asks-too"]);
+    assert_eq!((asked.quorum(), asked.rule().as_ref()), (2, "site_policy: prod-asks, prod-asks-too"));
+    assert_eq!(asked.message(), "restarts in production (prod-asks); and this (prod-asks-too); 2 people must agree");
+    let line = asked.trace().last().unwrap();
+    assert_eq!((line.name, line.verdict), ("site_policy", Verdict::Ask));
+    // An ask beside a plain forbid is a deny, and so is an ask that approval does not lift.
+    let both = format!("{SEGMENTS}{}", forbid("resource.segment == \"production-a\""));
+    says(&judged(&Site::new(&both).policy(), &restart("prod-1"), NOON), Verdict::Deny, "site_policy_denied", &["x"]);
+    let never = format!("{SEGMENTS}@id(\"n\") @ask(\"only by day\") forbid (principal, action, resource) unless {{ context.approved && context.time.hour < 12 }};");
+    says(&judged(&Site::new(&never).policy(), &restart("prod-1"), NOON), Verdict::Deny, "site_policy_denied", &["n"]);
+}
+
+#[test]
+fn a_critical_change_names_both_who_ask() {
+    let critical = operation(
+        "service_control",
+        json!({"target": "prod-1", "unit": "ssh.service", "action": "stop", "reason": "it hangs", "dry_run": false}),
+    );
+    let asked = judged(&Site::new(SEGMENTS).policy(), &critical, NOON);
+    says(&asked, Verdict::Ask, "approval_required", &["default-critical", "prod-asks", "prod-asks-too"]);
+    assert_eq!((asked.rule().as_ref(), asked.quorum()), ("risk; site_policy: default-critical, prod-asks, prod-asks-too", 2));
+    assert!(asked.message().contains("protected unit") && asked.message().contains("restarts in production"));
+}
+
+#[test]
+fn groups_arguments_and_callers_are_what_the_page_says() {
+    let holds = |when: &str, head: &str, operation: &Operation| {
+        let text = format!("@id(\"x\") forbid (principal, {head}, resource) when {{ {when} }};");
+        judged(&Site::new(&text).policy(), operation, NOON).verdict() == Verdict::Deny
+    };
+    let change = restart("prod-1");
+    for head in ["action in Action::\"destroys\"", "action in Action::\"changes\"", "action in Action::\"risk:high\"", "action in Action::\"service\"", "action in Action::\"system:control\"", "action == Action::\"service_control\""] {
+        assert!(holds("context.dry_run == false", head, &change), "{head}");
+    }
+    for head in ["action in Action::\"reads\"", "action in Action::\"file\"", "action == Action::\"file_read\""] {
+        assert!(!holds("context.dry_run == false", head, &change), "{head}");
+    }
+    let head = "action == Action::\"service_control\"";
+    for when in [
+        "context.args.unit == \"nginx.service\" && context.args.action == \"restart\"",
+        "context.args has wait_s && context.args.wait_s == 5",
+        "context.risk == \"high\" && context.risk_level == 3 && context.effect == \"destructive\"",
+        "context.reason_given && !context.dry_run",
+        "context.time.hour == 12 && context.time.weekday == 6 && context.time.date == \"2026-11-21\"",
+        "context.time.minute_of_day == 720 && context.time.month == 11 && context.time.day == 21 && context.time.year == 2026",
+        "context.now == datetime(\"2026-11-21T12:00:00Z\")",
+        "principal == Agent::\"agent-7\" && principal.subject == \"agent-7\" && principal.owner == \"maria\"",
+        "principal.user == \"maria\" && principal.node == \"laptop\" && principal.tags.contains(\"tag:ops\")",
+        "principal.scopes.contains(\"system:read\") && principal.engagement == \"acme\"",
+        "resource == Target::\"prod-1\" && resource.tags.contains(\"web\") && resource.kind == \"local\"",
+    ] {
+        assert!(holds(when, head, &change), "{when}");
+    }
+    assert!(!holds("context.args has wait_s && context.args.wait_s > 5", head, &change));
+    let listing = operation("host_inspect", json!({"target": "prod-1", "sections": ["memory"]}));
+    let head = "action == Action::\"host_inspect\"";
+    assert!(holds("context.args has sections && context.args.sections.contains(\"memory\")", head, &listing));
+    let fleet = operation("fleet_list", json!({}));
+    assert!(holds("resource is Gateway && resource.kind == \"gateway\" && resource.segment == \"\"", "action", &fleet));
+}
+
+#[test]
+fn hours_are_those_of_the_site_also_on_the_nights_clocks_change() {
+    let text = "@id(\"night\") forbid (principal, action in Action::\"changes\", resource) when { context.time.minute_of_day < 180 || context.time.hour >= 22 };";
+    let policy = Site { time_zone: "Europe/Berlin", ..Site::new(text) }.policy();
+    for (now, denied) in [
+        ("2026-07-01T19:59:59Z", false),
+        ("2026-07-01T20:00:00Z", true),
+        ("2026-12-01T20:00:00Z", false),
+        ("2026-12-01T21:00:00Z", true),
+        // Spring forward on 2026-03-29: 01:00Z is 03:00 there, and 02:00 to 03:00 is skipped.
+        ("2026-03-29T00:59:59Z", true),
+        ("2026-03-29T01:00:00Z", false),
+        // Back on 2026-10-25: 02:00 to 03:00 comes twice.
+        ("2026-10-25T00:30:00Z", true),
+        ("2026-10-25T01:59:00Z", true),
+        ("2026-10-25T02:00:00Z", false),
+    ] {
+        let verdict = if denied { Verdict::Deny } else { Verdict::Pass };
+        assert_eq!(judged(&policy, &restart("prod-1"), now).verdict(), verdict, "{now}");
+    }
+}
+
+fn exception(policy: &str, expires: &str) -> PolicyException {
+    PolicyException {
+        policy: policy.to_owned(),
+        owner: "maria".to_owned(),
+        reason: "OPS-7".to_owned(),
+        expires: at(expires),
+        subject: None,
+        targets: None,
+        tools: None,
+    }
+}
+
+#[test]
+fn an_exception_ends_on_the_second_and_is_for_whom_it_names() {
+    let text = "@id(\"freeze\") forbid (principal, action in Action::\"changes\", resource); @id(\"other\") forbid (principal, action in Action::\"changes\", resource == Target::\"bare\");";
+    let with = |exception| Site { exceptions: vec![exception], ..Site::new(text) }.policy();
+    let general = with(exception("freeze", "2026-11-21T12:00:30Z"));
+    let allowed = judged(&general, &restart("prod-1"), "2026-11-21T12:00:29Z");
+    says(&allowed, Verdict::Pass, "", PERMITTED);
+    let line = allowed.trace().last().unwrap().detail.to_string();
+    assert!(line.contains("exception to freeze by maria until 2026-11-21T12:00:30Z: OPS-7"), "{line}");
+    // The same minute, and so the same facts but for the exception.
+    says(&judged(&general, &restart("prod-1"), "2026-11-21T12:00:30Z"), Verdict::Deny, "site_policy_denied", &["freeze"]);
+    says(&judged(&general, &restart("prod-1"), "2026-11-21T12:00:29Z"), Verdict::Pass, "", PERMITTED);
+    // Only that one policy is left out.
+    says(&judged(&general, &restart("bare"), "2026-11-21T12:00:29Z"), Verdict::Deny, "site_policy_denied", &["other"]);
+    let later = "2026-12-01T00:00:00Z";
+    for narrowed in [
+        PolicyException { subject: Some("agent-8".into()), ..exception("freeze", later) },
+        PolicyException { targets: Some(BTreeSet::from(["stage-1".into()])), ..exception("freeze", later) },
+        PolicyException { tools: Some(BTreeSet::from(["process_signal".into()])), ..exception("freeze", later) },
+    ] {
+        says(&judged(&with(narrowed), &restart("prod-1"), NOON), Verdict::Deny, "site_policy_denied", &["freeze"]);
+    }
+    let exact = PolicyException {
+        subject: Some("agent-7".into()),
+        targets: Some(BTreeSet::from(["prod-1".into()])),
+        tools: Some(BTreeSet::from(["service_control".into()])),
+        ..exception("freeze", later)
+    };
+    says(&judged(&with(exact), &restart("prod-1"), NOON), Verdict::Pass, "", PERMITTED);
+}
+
+#[test]
+fn an_exception_that_names_nothing_or_reaches_too_far_is_refused() {
+    let text = format!("{} @id(\"p\") permit (principal, action, resource);", forbid("context.dry_run"));
+    for (policy, expires, wanted) in [
+        ("xx", "2026-12-01T00:00:00Z", "policy.exceptions[0].policy: there is no policy \"xx\""),
+        ("default-critical", "2026-12-01T00:00:00Z", "belongs to the default set"),
+        ("p", "2026-12-01T00:00:00Z", "forbids nothing"),
+        ("x", "2027-11-23T12:00:01Z", "policy.exceptions[0].expires: must be within a year"),
+    ] {
+        let site = Site { exceptions: vec![exception(policy, expires)], ..Site::new(&text) };
+        let problems = site.load().expect_err(policy).to_string();
+        assert!(problems.contains(wanted), "{problems}");
+    }
+    let expired = Site { exceptions: vec![exception("x", "2026-11-21T12:00:00Z")], ..Site::new(&text) };
+    let warnings = expired.load().unwrap().warnings().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(warnings.iter().any(|warning| warning.contains("expired at 2026-11-21T12:00:00Z")), "{warnings:?}");
+}
+
+#[test]
+fn newly_loaded_rules_remember_nothing() {
+    let (before, call) = (Site::new("").policy(), restart("prod-1"));
+    for _ in 0..3 {
+        says(&judged(&before, &call, NOON), Verdict::Pass, "", PERMITTED);
+    }
+    let after = Site::new(&forbid("context.dry_run == false")).policy();
+    says(&judged(&after, &call, NOON), Verdict::Deny, "site_policy_denied", &["x"]);
+}
+
+const EVERYTHING: &str = "@id(\"a\") forbid (principal, action, resource) when { principal.node == \"odd\" };
+@id(\"b\") @ask(\"b\") forbid (principal, action in Action::\"changes\", resource) when { context.time.hour < 6 } unless { context.approved };
+@id(\"c\") forbid (principal, action == Action::\"service_control\", resource) when { context.args has wait_s && context.args.wait_s > 60 };
+@id(\"d\") forbid (principal, action, resource) when { principal.tags.contains(\"tag:bad\") || principal.user == \"eve\" };
+@id(\"e\") @ask(\"e\") @quorum(\"3\") forbid (principal, action, resource) when { resource.segment like \"production-*\" && context.risk_level >= 3 } unless { context.approved };
+@id(\"f\") forbid (principal, action, resource) unless { principal.scopes.contains(\"system:control\") || context.now < datetime(\"2026-11-21T13:00:00Z\") };
+@id(\"g\") forbid (principal, action in Action::\"destroys\", resource) when { principal.subject == \"agent-9\" && !context.dry_run };";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn what_is_remembered_is_what_would_be_judged_anew(
+        calls in prop::collection::vec((
+            0..3_usize, prop::sample::select(vec!["laptop", "odd"]), prop::sample::select(vec!["maria", "eve"]),
+            prop::sample::select(vec!["agent-7", "agent-9"]), prop::sample::select(vec!["system:control", "system:read", "admin"]),
+            any::<bool>(), (prop::sample::select(vec![5, 61]), any::<bool>()), 0..14_400_i64,
+        ), 1..12)
+    ) {
+        let site = Site {
+            exceptions: vec![
+                PolicyException { subject: Some("agent-7".into()), ..exception("c", "2026-11-21T13:30:10Z") },
+                exception("e", "2026-11-21T14:00:59Z"),
+            ],
+            ..Site::new(EVERYTHING)
+        };
+        // One memory for all of them, as in the gateway.
+        thread_local!(static POLICY: std::cell::OnceCell<SitePolicy> = const { std::cell::OnceCell::new() });
+        let policy = POLICY.with(|cell| cell.get_or_init(|| site.load().unwrap()).clone());
+        for (target, node, user, subject, scopes, bad, (wait_s, dry_run), after) in calls {
+            let mut peer = Peer { node: node.into(), user: Some(user.into()), ..peer() };
+            if bad {
+                peer.tags.push("tag:bad".into());
+            }
+            let token = Claims { subject: subject.into(), ..claims(scopes) };
+            let target = ["prod-1", "stage-1", "bare"][target];
+            let operation = operation("service_control", json!({"target": target, "unit": "nginx.service",
+                "action": "restart", "reason": "it hangs", "wait_s": wait_s, "dry_run": dry_run}));
+            let now = Timestamp::from_second(at(NOON).as_second() + after).unwrap();
+            let first = policy.judge(&peer, &token, &operation, now);
+            let second = policy.judge(&peer, &token, &operation, now);
+            prop_assert_eq!(first.as_ref(), second.as_ref());
+            prop_assert_eq!(first.as_ref(), &policy.judge_anew(&peer, &token, &operation, now));
+        }
+    }
+}
+
+#[test]
+fn every_tool_of_the_catalogue_can_be_judged() {
+    let policy = Site::new(SEGMENTS).policy();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/tools");
+    let mut seen = String::new();
+    for tool in tools::ALL {
+        let name = tool.spec().name;
+        let case: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap()).unwrap();
+        let mut call = case["call"].clone();
+        if let Some(target) = call.get_mut("target") {
+            *target = json!("stage-1");
+        }
+        let judgement = judged(&policy, &operation(name, call), NOON);
+        if judgement.code() == "site_policy_error" {
+            writeln!(seen, "{name}: {}", judgement.message()).unwrap();
+        }
+    }
+    assert_eq!(seen, "");
+}
