@@ -58,6 +58,9 @@ pub(super) struct Explain {
     /// Whose token it would be
     #[arg(long, value_name = "NAME", default_value = "agent")]
     token_subject: String,
+    /// Who would have made it
+    #[arg(long, value_name = "NAME", default_value = "")]
+    owner: String,
     /// What the token would allow, e.g. readonly or system:read,log:read
     #[arg(long, value_name = "SCOPES", value_parser = ScopeSet::parse)]
     scopes: ScopeSet,
@@ -173,6 +176,7 @@ fn explain(explain: &Explain) -> Result<(), Exit> {
     let simulation = explain.source.simulation(Vec::new(), &[&explain.engagement])?;
     let caller = Caller {
         subject: explain.token_subject.clone(),
+        owner: explain.owner.clone(),
         scopes: explain.scopes,
         engagement: explain.engagement.clone(),
         user: explain.user.clone(),

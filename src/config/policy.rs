@@ -79,14 +79,18 @@ fn zone(value: &Value<'_>) -> Option<String> {
     }
     let known: Vec<String> = TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect();
     let hint = did_you_mean(name, known.iter().map(String::as_str)).unwrap_or_default();
-    value.refuse(format_args!("there is no time zone {name:?}{hint}; write \"UTC\" or a name such as \"Europe/Berlin\""));
+    value.refuse(format_args!(
+        "there is no time zone {name:?}{hint}; write \"UTC\" or a name such as \"Europe/Berlin\""
+    ));
     None
 }
 
 /// One exception; none only if something required is missing or wrong, which is then reported.
 fn exception(mut section: Section<'_>, ids: &[&str], tools: &[&str]) -> Option<PolicyException> {
-    let policy = section.required("policy", "\"night-read-only\"").and_then(|value| words(&value, "the id of a policy"));
-    let owner = section.required("owner", "\"maria@example.org\"").and_then(|value| words(&value, "who answers for it"));
+    let policy =
+        section.required("policy", "\"night-read-only\"").and_then(|value| words(&value, "the id of a policy"));
+    let owner =
+        section.required("owner", "\"maria@example.org\"").and_then(|value| words(&value, "who answers for it"));
     let reason = section.required("reason", "\"ticket OPS-7\"").and_then(|value| words(&value, "why it is needed"));
     let expires = section.required("expires", "\"2026-12-01T00:00:00Z\"").and_then(|value| moment(&value));
     let subject = section.value("subject").map(|value| words(&value, "the subject of a token"));

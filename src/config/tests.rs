@@ -237,6 +237,40 @@ fn a_target_reads_as_written() {
 }
 
 #[test]
+fn an_exception_needs_owner_reason_and_an_end_in_utc() {
+    const GOOD: &str = "policy = \"p\"\nowner = \"maria\"\nreason = \"OPS-7\"\nexpires = \"2026-12-01T00:00:00Z\"\n";
+    let text = |exception: &str| format!("{TARGET}[[policy.exceptions]]\n{exception}");
+    let full =
+        read_text(&text(&format!("{GOOD}subject = \"a\"\ntargets = [\"web\"]\ntools = [\"file_read\"]\n"))).unwrap();
+    let [exception] = &full.policy.exceptions[..] else { panic!("{:?}", full.policy) };
+    assert_eq!((exception.owner.as_str(), exception.expires.as_second()), ("maria", 1_796_083_200));
+    assert_eq!(exception.targets, Some(BTreeSet::from(["web".into()])));
+    for key in ["policy", "owner", "reason", "expires"] {
+        let without: String =
+            GOOD.lines().filter(|line| !line.starts_with(key)).map(|line| format!("{line}\n")).collect();
+        let refused = problem(&text(&without));
+        assert!(refused.contains(&format!("policy.exceptions[0].{key}: missing, such as {key} = ")), "{refused}");
+    }
+    for (line, wanted) in [
+        ("subject = 5", "subject: must be"),
+        ("subject = \" \"", "subject: must say"),
+        ("targets = []", "targets: must name at least one target"),
+        ("targets = [\"webb\"]", "targets[0]: there is no target \"webb\", did you mean web?"),
+        ("tools = [\"file_raed\"]", "tools[0]: there is no tool \"file_raed\", did you mean file_read?"),
+        ("until = 1", "until: unknown key"),
+    ] {
+        let refused = problem(&text(&format!("{GOOD}{line}\n")));
+        assert!(refused.contains(&format!("policy.exceptions[0].{wanted}")), "{refused}");
+    }
+    for moment in ["2026-12-01", "2026-12-01T00:00:00+01:00", "tomorrow", ""] {
+        let refused = problem(&text(&GOOD.replace("2026-12-01T00:00:00Z", moment)));
+        assert!(refused.contains("expires: must be a moment in UTC"), "{refused}");
+    }
+    assert!(problem("policy.time_zone = \"Europe/Berln\"").contains("did you mean Europe/Berlin?"));
+    assert!(problem("policy.directory = \"policies\"").contains("policy.directory: "));
+}
+
+#[test]
 fn development_offers_this_machine_and_would_pass_as_a_file() {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config::development(PathBuf::from("/tmp/state"), listen);
@@ -248,6 +282,10 @@ fn development_offers_this_machine_and_would_pass_as_a_file() {
 fn the_example_loads() {
     let config = read_text(include_str!("../../examples/loopback/tailops.toml")).unwrap();
     assert_eq!((config.engagements.len(), config.targets.len()), (2, 1));
+    let tools = ["fleet_list", "host_inspect", "journal_query", "policy_explain", "service_control"];
+    let text = include_str!("../../examples/policy/tailops.toml");
+    let config = load(Path::new("tailops.toml"), text, &tools).unwrap();
+    assert_eq!((config.targets.len(), config.policy.exceptions.len()), (4, 2));
 }
 
 /// The rows of the tables of keys: path, default.
@@ -261,8 +299,23 @@ fn documented() -> Vec<(&'static str, Option<&'static str>)> {
 /// What the loader says it knows: it lists the keys of a table to whoever writes an unknown one there.
 fn understood() -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    for table in ["", "node.", "http.", "limits.", "sessions.", "exec.", "log.", "engagements.NAME.", "targets.NAME."] {
-        let text = format!("{}zzz = 1\n", table.replace("NAME", "x"));
+    for table in [
+        "",
+        "node.",
+        "http.",
+        "limits.",
+        "sessions.",
+        "exec.",
+        "log.",
+        "policy.",
+        "policy.exceptions[].",
+        "engagements.NAME.",
+        "targets.NAME.",
+    ] {
+        let text = match table.strip_suffix("[].") {
+            Some(list) => format!("{list} = [{{zzz = 1}}]\n"),
+            None => format!("{}zzz = 1\n", table.replace("NAME", "x")),
+        };
         let problems = read_text(&text).unwrap_err();
         let listed = problems
             .iter()
@@ -271,7 +324,8 @@ fn understood() -> BTreeSet<String> {
         keys.extend(listed.split(", ").map(|key| format!("{table}{key}")));
     }
     keys.retain(|key| {
-        !["node", "http", "limits", "sessions", "exec", "log", "engagements", "targets"].contains(&key.as_str())
+        !["node", "http", "limits", "sessions", "exec", "log", "policy", "policy.exceptions", "engagements", "targets"]
+            .contains(&key.as_str())
     });
     keys
 }
@@ -296,5 +350,5 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 5, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 13, "all but required keys and those without a default");
 }

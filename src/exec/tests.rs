@@ -86,16 +86,8 @@ async fn caller() -> Caller {
 /// The default set, for the one tool there is here.
 fn site_policy(now: Timestamp) -> SitePolicy {
     let input = serde_json::json!({"type": "object"});
-    let tool = ToolFacts {
-        name: "test",
-        effect: Effect::Read,
-        risk: Risk::Low,
-        on_target: true,
-        scopes: &[],
-        input,
-    };
-    let source =
-        SiteSource { tools: &[tool], files: &[], inventory: None, time_zone: "UTC", exceptions: &[], now };
+    let tool = ToolFacts { name: "test", effect: Effect::Read, risk: Risk::Low, on_target: true, scopes: &[], input };
+    let source = SiteSource { tools: &[tool], files: &[], inventory: None, time_zone: "UTC", exceptions: &[], now };
     SitePolicy::load(&source).unwrap()
 }
 

@@ -63,7 +63,9 @@ impl Judgement {
         let mut details = self.deciding().map(|check| check.detail.as_ref());
         match (self.verdict(), details.next()) {
             (_, None) => "not allowed".into(),
-            (Verdict::Ask, Some(first)) => details.fold(Cow::Borrowed(first), |all, more| format!("{all}; {more}").into()),
+            (Verdict::Ask, Some(first)) => {
+                details.fold(Cow::Borrowed(first), |all, more| format!("{all}; {more}").into())
+            }
             (_, Some(first)) => first.into(),
         }
     }
@@ -89,7 +91,8 @@ impl Judgement {
             Verdict::Pass => Cow::Borrowed("scopes and capabilities"),
             _ => Cow::Borrowed(""),
         };
-        let checks = self.deciding().map(|check| check.name).filter(|name| verdict != Verdict::Pass || *name == "site_policy");
+        let checks =
+            self.deciding().map(|check| check.name).filter(|name| verdict != Verdict::Pass || *name == "site_policy");
         for name in checks {
             let named = if name == "site_policy" {
                 Cow::Owned(format!("site_policy: {}", self.policies().join(", ")))

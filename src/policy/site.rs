@@ -22,7 +22,12 @@ use self::{
     request::{Facts, Request},
 };
 use super::Verdict;
-use crate::{auth::Claims, config::PolicyException, model::{Effect, EngagementId, Operation, Risk, Scope, Target}, tailnet::Peer};
+use crate::{
+    auth::Claims,
+    config::PolicyException,
+    model::{Effect, EngagementId, Operation, Risk, Scope, Target},
+    tailnet::Peer,
+};
 
 pub use problem::{SiteProblem, SiteProblems};
 

@@ -22,6 +22,7 @@ mod harness;
 mod killed;
 mod matrix;
 mod path;
+mod policy_files;
 mod record;
 mod refused;
 mod sealed;

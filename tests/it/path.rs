@@ -9,4 +9,5 @@ mod peer;
 mod policy;
 mod seen;
 mod sessions;
+mod site_policy;
 mod token;

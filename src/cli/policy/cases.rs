@@ -3,14 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write,
+    fmt::{self, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{anyhow, ensure};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
@@ -51,6 +54,8 @@ struct SimulatedTarget {
 #[serde(deny_unknown_fields)]
 struct Caller {
     subject: String,
+    #[serde(default)]
+    owner: String,
     scopes: ScopeSet,
     #[serde(default = "default_engagement")]
     engagement: String,
@@ -74,8 +79,7 @@ fn default_engagement() -> String {
 #[serde(deny_unknown_fields)]
 struct Case {
     name: Spanned<String>,
-    /// The name of one of `callers`.
-    caller: String,
+    caller: Who,
     call: Call,
     at: Timestamp,
     /// Whether enough people have agreed: then what asks is allowed.
@@ -88,6 +92,37 @@ struct Case {
     code: Option<String>,
     #[serde(default)]
     quorum: Option<u32>,
+}
+
+/// One of `callers` by its name, or a caller of its own.
+#[derive(Debug)]
+enum Who {
+    Named(String),
+    Inline(Box<Caller>),
+}
+
+impl<'de> Deserialize<'de> for Who {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WhoVisitor)
+    }
+}
+
+struct WhoVisitor;
+
+impl<'de> Visitor<'de> for WhoVisitor {
+    type Value = Who;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a caller, or a caller with subject and scopes")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Who, E> {
+        Ok(Who::Named(name.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Who, A::Error> {
+        Caller::deserialize(MapAccessDeserializer::new(map)).map(|caller| Who::Inline(Box::new(caller)))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,18 +178,18 @@ pub(super) struct Cases(Document);
 impl Cases {
     /// Reads `text`. Errors name the line.
     pub(super) fn read(file: &Path, text: &str) -> anyhow::Result<Self> {
-        let document: Document = serde_saphyr::from_str(text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+        let document: Document =
+            serde_saphyr::from_str(text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
         ensure!(!document.cases.is_empty(), "{}: holds no case", file.display());
         let mut names = BTreeSet::new();
         for case in &document.cases {
             let place = format!("{}:{}", file.display(), case.name.referenced.line());
             ensure!(names.insert(&case.name.value), "{place}: there is a case {:?} already", case.name.value);
-            ensure!(
-                document.callers.contains_key(&case.caller),
-                "{place}: there is no caller {:?}; the callers are {}",
-                case.caller,
-                document.callers.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
-            );
+            if let Who::Named(name) = &case.caller {
+                let known = || document.callers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let is_known = document.callers.contains_key(name);
+                ensure!(is_known, "{place}: there is no caller {name:?}; the callers are {}", known());
+            }
             ensure!(tools::find(&case.call.tool).is_some(), "{place}: there is no tool {:?}", case.call.tool);
         }
         Ok(Self(document))
@@ -191,7 +226,11 @@ impl Cases {
 
     /// The engagements its callers belong to.
     pub(super) fn engagements(&self) -> Vec<&str> {
-        self.0.callers.values().map(|caller| caller.engagement.as_str()).collect()
+        let inline = self.0.cases.iter().filter_map(|case| match &case.caller {
+            Who::Inline(caller) => Some(&**caller),
+            Who::Named(_) => None,
+        });
+        self.0.callers.values().chain(inline).map(|caller| caller.engagement.as_str()).collect()
     }
 
     /// The cases that come out otherwise than expected, in order.
@@ -224,7 +263,11 @@ impl Cases {
             arguments.insert("target".into(), target.clone().into());
         }
         let invalid = |code: String| Outcome { verdict: Expected::Invalid, by: BTreeSet::new(), code, quorum: 0 };
-        let Some(caller) = self.0.callers.get(&case.caller) else { return invalid("unknown_caller".to_owned()) };
+        let caller = match &case.caller {
+            Who::Named(name) => self.0.callers.get(name),
+            Who::Inline(caller) => Some(&**caller),
+        };
+        let Some(caller) = caller else { return invalid("unknown_caller".to_owned()) };
         match simulation.judge(&caller.simulated(), &case.call.tool, &arguments, case.at) {
             Ok(Ok((_, judgement))) => Outcome {
                 verdict: match judgement.verdict() {
@@ -256,6 +299,7 @@ impl Caller {
     fn simulated(&self) -> simulate::Caller {
         simulate::Caller {
             subject: self.subject.clone(),
+            owner: self.owner.clone(),
             scopes: self.scopes,
             engagement: self.engagement.clone(),
             targets: self.targets.as_ref().map(|targets| targets.iter().map(|id| id.as_str().into()).collect()),

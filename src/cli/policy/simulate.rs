@@ -23,6 +23,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
     pub(super) subject: String,
+    pub(super) owner: String,
     pub(super) scopes: ScopeSet,
     pub(super) engagement: String,
     pub(super) targets: Option<BTreeSet<TargetId>>,
@@ -109,7 +110,7 @@ impl Caller {
         let token = Claims {
             jti: "simulated".into(),
             subject: self.subject.clone(),
-            owner: "simulated".to_owned(),
+            owner: self.owner.clone(),
             scopes: self.scopes,
             engagement: self.engagement.as_str().into(),
             targets: self.targets.clone(),

@@ -102,8 +102,7 @@ pub(super) fn load(source: &SiteSource<'_>) -> Result<Loaded, SiteProblems> {
     }
 
     let ids: Vec<&str> = rules.iter().filter(|(_, rule)| rule.own).map(|(id, _)| id.as_str()).collect();
-    let (exceptions, wrong, expired) =
-        Exceptions::check(source.exceptions, |id| rules.get(id), &ids, source.now);
+    let (exceptions, wrong, expired) = Exceptions::check(source.exceptions, |id| rules.get(id), &ids, source.now);
     problems.extend(wrong);
     warnings.extend(expired);
     match zone {
