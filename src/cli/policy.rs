@@ -117,7 +117,7 @@ impl Source {
                 let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
                 let mut config = Config::development(PathBuf::new(), listen);
                 (config.targets, config.engagements) = (Vec::new(), Vec::new());
-                (config, !besides.is_empty())
+                (config, false)
             }
             (file, _) => (config::load(file.as_deref().unwrap_or(Path::new("tailops.toml")))?, true),
         };

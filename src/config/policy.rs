@@ -78,10 +78,9 @@ fn zone(value: &Value<'_>) -> Option<String> {
         return Some(name.to_owned());
     }
     let known: Vec<String> = TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect();
-    let hint = did_you_mean(name, known.iter().map(String::as_str)).unwrap_or_default();
-    value.refuse(format_args!(
-        "there is no time zone {name:?}{hint}; write \"UTC\" or a name such as \"Europe/Berlin\""
-    ));
+    let hint = did_you_mean(name, known.iter().map(String::as_str))
+        .unwrap_or_else(|| "; write \"UTC\" or a name such as \"Europe/Berlin\"".to_owned());
+    value.refuse(format_args!("there is no time zone {name:?}{hint}"));
     None
 }
 

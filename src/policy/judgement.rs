@@ -40,9 +40,10 @@ impl Judgement {
         self.trace
     }
 
-    /// The ids of the site policies that decided, sorted. Empty where the built-in checks denied.
+    /// The ids of the site policies that decided, sorted. Empty where the built-in checks alone did.
     pub fn policies(&self) -> &[String] {
-        self.site.as_ref().map_or(&[], |answer| &answer.policies)
+        let verdict = self.verdict();
+        self.site.as_ref().filter(|answer| answer.verdict == verdict).map_or(&[], |answer| &answer.policies)
     }
 
     /// How many people must agree; 0 unless this asks.

@@ -2,7 +2,7 @@
 use tailops::{model::Operation, policy::Permit};
 
 fn forged(operation: Operation) -> Permit {
-    Permit { operation, rule: "none", expires: jiff::Timestamp::MAX }
+    Permit { operation, rule: "none".into(), expires: jiff::Timestamp::MAX }
 }
 
 fn main() {}

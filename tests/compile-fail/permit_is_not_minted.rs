@@ -2,7 +2,7 @@
 use tailops::{model::Operation, policy::Permit};
 
 fn forged(operation: Operation) -> Permit {
-    Permit::mint(operation, "none", jiff::Timestamp::MAX)
+    Permit::mint(operation, "none".into(), jiff::Timestamp::MAX)
 }
 
 fn main() {}
