@@ -66,7 +66,7 @@ fn measure(folder: &Path, decisions: usize) -> Result<()> {
     };
     // One minute for all of them, so that none is judged anew for want of time.
     let now = clock.now();
-    let known = plan(1)?;
+    let known = plan(1000)?;
     ensure!(matches!(rules.policy.decide(&caller, known.clone(), now), Decision::Allow(..)), "it is not allowed");
     let mut cached = Vec::with_capacity(decisions);
     for _ in 0..decisions {
@@ -79,7 +79,7 @@ fn measure(folder: &Path, decisions: usize) -> Result<()> {
     // Each operation is another, so that none is remembered.
     let mut uncached = Vec::new();
     for number in 0..decisions / 20 {
-        let operation = plan(number + 2)?;
+        let operation = plan(number + 1001)?;
         let began = Instant::now();
         let decision = rules.policy.decide(&caller, operation, now);
         uncached.push(began.elapsed());
