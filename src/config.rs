@@ -2,6 +2,7 @@
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
 mod fleet;
+mod guard;
 mod problem;
 mod section;
 mod settings;
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 
+pub use guard::{Guard, PiiAction};
 pub use problem::{Problem, Problems};
 
 /// Everything the service is told at start.
@@ -40,6 +42,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How operations are carried out.
     pub exec: Exec,
+    /// What is taken out of answers.
+    pub guard: Guard,
     /// The service's own log.
     pub log: Log,
     /// The tenants, by id.
@@ -299,6 +303,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
+        guard: guard::guard(&mut root),
         log: settings::log(&mut root, profile),
         targets: fleet::targets(&mut root, &engagements),
         engagements,
@@ -332,6 +337,7 @@ impl Config {
             limits: Limits::default(),
             sessions: Sessions::default(),
             exec: Exec::default(),
+            guard: Guard::default(),
             log: Log::default(),
             engagements: vec![Engagement { id: engagement, tools: None }],
             targets: vec![local],
