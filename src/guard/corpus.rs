@@ -219,22 +219,13 @@ fn injection_is_flagged_and_ordinary_lines_are_not() {
     print(format_args!("injection: all flagged of {counts:?}, none of {number} ordinary lines"));
 }
 
-#[test]
-fn named_secrets_are_found() {
+/// The secrets of real lines, by the kind they were found as.
+fn count_named() -> Counts {
+    let mut counts = Counts::new();
     let mut missed = Vec::new();
-    let mut count = 0;
     for line in lines(RECALL) {
         let line = line.replace('~', "").replace("\\n", "\n");
-        let mut rest = line.as_str();
-        let mut secrets = Vec::new();
-        while let Some((_, after)) = rest.split_once('⟦') {
-            let (secret, after) = after.split_once('⟧').expect("a closing ⟧");
-            secrets.push(secret);
-            rest = after;
-        }
-        assert!(!secrets.is_empty(), "{line}");
-        count += secrets.len();
-        let text = line.replace(['⟦', '⟧'], "");
+        let (secrets, text) = marked(&line);
         let cleaned = guard().text(&text);
         // What stands around the secrets must stay.
         let mut left = cleaned.text.as_str();
@@ -243,13 +234,53 @@ fn named_secrets_are_found() {
             left = found.map_or(left, |at| &left[at + piece.len()..]);
             found.is_some()
         });
-        if !kept || secrets.iter().any(|secret| cleaned.text.contains(*secret)) || cleaned.redactions.is_empty() {
+        let found: u32 = cleaned.redactions.values().sum();
+        if !kept || secrets.iter().any(|secret| cleaned.text.contains(*secret)) || found == 0 {
             missed.push(format!("{text}\n   -> {}", cleaned.text));
         }
+        // One line may hold several secrets of which two stand in one placeholder.
+        let kind = cleaned.redactions.keys().find(|kind| **kind != "control").copied().unwrap_or_default();
+        *counts.entry(kind.to_owned()).or_default() += secrets.len();
     }
-    assert!(missed.is_empty(), "{} of {count}:\n{}", missed.len(), missed.join("\n"));
+    assert!(missed.is_empty(), "{}:\n{}", missed.len(), missed.join("\n"));
+    counts
+}
+
+#[test]
+fn named_secrets_are_found() {
+    let counts = count_named();
+    let count: usize = counts.values().sum();
     assert!(count >= 250, "{count}");
     print(format_args!("named secrets: {count} found of {count}"));
+}
+
+/// The counts as they stand in docs/guard.md, so that the page cannot claim what was not found.
+#[test]
+fn the_page_tells_the_counts() {
+    let (tokens, named, personal, injection) = (count_tokens(), count_named(), count_personal(), count_injection());
+    let sum = |counts: &Counts| counts.values().sum::<usize>();
+    let mut table = String::from("| corpus | texts | found |\n|---|---|---|\n");
+    for (name, count) in [
+        ("tokens by form, in log shapes", sum(&tokens)),
+        ("tokens inside base64", count_wrapped()),
+        ("secrets by name and place", sum(&named)),
+        ("personal data", sum(&personal)),
+        ("texts that pose as instructions", sum(&injection)),
+    ] {
+        table += &format!("| {name} | {count} | {count} |\n");
+    }
+    table += &format!("| ordinary lines that must stay | {} | 0 |\n", lines(PRECISION).count());
+    table += &format!("| ordinary lines that must not be flagged | {} | 0 |\n\n", lines(PRECISION).chain(lines(NOT_INJECTION)).count());
+    table += "| kind | in log shapes | in lines of their own |\n|---|---|---|\n";
+    let kinds = tokens.keys().chain(named.keys()).chain(personal.keys()).collect::<std::collections::BTreeSet<_>>();
+    for kind in kinds {
+        let count = |counts: &Counts| counts.get(kind).copied().unwrap_or(0);
+        table += &format!("| `{kind}` | {} | {} |\n", count(&tokens), count(&named) + count(&personal));
+    }
+    table += "\n| marker | texts |\n|---|---|\n";
+    table += &injection.iter().map(|(name, count)| format!("| `{name}` | {count} |\n")).collect::<String>();
+    let page = include_str!("../../docs/guard.md");
+    assert!(page.contains(&table), "docs/guard.md must hold this:\n{table}");
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(super) fn at(text: &str, index: usize, start: usize) -> Option<Span> {
         }
         2 if before.is_ascii_alphanumeric() || before == b'_' => return None,
         2 => ("cookie", value(cookie)?.0),
+        // Most URLs name a host and nothing before it.
+        3 if !authority(rest).contains(':') => return None,
         3 => {
             let kind = if database(text, start) { "database-password" } else { "url-password" };
             let range = match value(url) {
@@ -76,6 +78,13 @@ pub(super) fn at(text: &str, index: usize, start: usize) -> Option<Span> {
         _ => ("url-password", value(encoded)?.0),
     };
     Some(Span { range, kind, rank: Rank::Header })
+}
+
+/// What stands between `://` and the path.
+fn authority(rest: &str) -> &str {
+    let rest = rest.get("://".len()..).unwrap_or_default();
+    let end = rest.bytes().position(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'"' | b'\'' | b'<' | b'>' | b'/' | b'?'));
+    rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
 }
 
 /// Whether the scheme before `://` is that of a database.

@@ -262,8 +262,9 @@ fn in_field(text: &str, at: usize) -> Option<Range<usize>> {
 /// The lines of a YAML block: those behind `password: |` that are indented deeper than its line.
 fn block(text: &str, at: usize, start: usize) -> Option<Range<usize>> {
     let body = text.get(start..)?;
-    let (sign, lines) = body.split_once('\n')?;
-    if !matches!(sign.trim_end(), "|" | ">" | "|-" | ">-" | "|+" | ">+") {
+    let sign = body.trim_start_matches(['|', '>']);
+    let lines = sign.strip_prefix(['-', '+']).unwrap_or(sign).trim_start_matches([' ', '\t']).strip_prefix('\n')?;
+    if sign.len() + 1 != body.len() {
         return None;
     }
     let head = text.get(text.floor_char_boundary(at.saturating_sub(2 * LONGEST_NAME))..at)?;

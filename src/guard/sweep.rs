@@ -1,12 +1,10 @@
 //! The one pass over a text that says where detectors have something to look at. Answers for costing the same for
 //! every byte and for finding nothing at almost no cost; never decides what is a secret.
 //!
-//! Two readings of the same bytes: an automaton over all literal anchors, blind to case, and a table of byte classes
-//! that sees digits, `@`, `+` and long words.
+//! Each byte goes through two tables: a filter of the three bytes that literal anchors begin with, blind to case, and the
+//! classes of bytes, which show digits, `@`, `+` and long words. What the filter lets through is compared in full.
 
 use std::ops::Range;
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::{command, header, marker, name, pii, token};
 
@@ -93,8 +91,20 @@ const CLASSES: [u8; 256] = {
 /// All anchors, ready to search.
 #[derive(Debug)]
 pub(super) struct Anchors {
-    search: AhoCorasick,
-    meanings: Vec<Anchor>,
+    anchors: Vec<(Vec<u8>, Anchor)>,
+    /// One bit for every hash of three bytes that some anchor begins with.
+    filter: Vec<u64>,
+    /// Which anchors begin with three bytes of this hash; sorted.
+    index: Vec<(usize, usize)>,
+}
+
+/// Bits a byte adds to the hash of three.
+const STEP: usize = 5;
+const HASHES: usize = 1 << (3 * STEP);
+
+/// The hash of three bytes, from that of those before: blind to case, and the fourth last falls out.
+fn hash(before: usize, byte: u8) -> usize {
+    (before << STEP ^ usize::from(byte & 0x1F)) & (HASHES - 1)
 }
 
 impl Anchors {
@@ -113,76 +123,100 @@ impl Anchors {
         for (index, family) in marker::FAMILIES.iter().enumerate() {
             anchors.extend(family.anchors.iter().map(|literal| (*literal, Anchor::Marker(index))));
         }
-        #[expect(clippy::expect_used, reason = "a few hundred short constants and names of bounded number and length")]
-        let search = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(anchors.iter().map(|(literal, _)| literal))
-            .expect("an automaton of this size");
-        Self { search, meanings: anchors.into_iter().map(|(_, meaning)| meaning).collect() }
+        let mut index = Vec::new();
+        for (which, (literal, _)) in anchors.iter().enumerate() {
+            let head = literal.bytes().take(3).fold(0, hash);
+            match literal.len() {
+                0 | 1 => {}
+                // The third byte may be any.
+                2 => index.extend((0..1 << STEP).map(|third| (hash(head, third), which))),
+                _ => index.push((head, which)),
+            }
+        }
+        index.sort_unstable();
+        let mut filter = vec![0; HASHES / 64];
+        for (hash, _) in &index {
+            if let Some(word) = filter.get_mut(hash / 64) {
+                *word |= 1 << (hash % 64);
+            }
+        }
+        let anchors = anchors.into_iter().map(|(literal, meaning)| (literal.as_bytes().to_vec(), meaning)).collect();
+        Self { anchors, filter, index }
     }
 
     /// Reads `text` once.
     pub(super) fn sweep(&self, text: &str) -> Sweep {
-        let mut sweep = classes(text.as_bytes());
-        for found in self.search.find_overlapping_iter(text) {
-            if let Some(anchor) = self.meanings.get(found.pattern().as_usize()) {
-                sweep.hits.push(Hit { anchor: *anchor, start: found.start(), end: found.end() });
+        const PAIR: u32 = u32::from_be_bytes([LETTER, LETTER, DIGIT, DIGIT]);
+        let text = text.as_bytes();
+        let mut sweep = Sweep::default();
+        let (mut word, mut digits, mut stretch, mut last, mut three) = (0, 0, 0, 0u32, 0);
+        for (at, byte) in text.iter().enumerate() {
+            three = hash(three, *byte);
+            if self.filter.get(three / 64).is_some_and(|word| word >> (three % 64) & 1 != 0) {
+                self.anchored(text, at, three, &mut sweep.hits);
+            }
+            let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or_default();
+            if class & WORD == 0 {
+                if word >= LONG {
+                    sweep.words.push(at - word..at);
+                }
+                word = 0;
+            } else {
+                word += 1;
+            }
+            if class & DIGIT != 0 {
+                digits += 1;
+            } else if class & GAP == 0 {
+                if digits >= MANY_DIGITS {
+                    sweep.digits.push(stretch..at);
+                }
+                digits = 0;
+                stretch = at + 1;
+            }
+            last = last << 8 | u32::from(class & (LETTER | DIGIT));
+            if last == PAIR {
+                sweep.ibans.push(at - 3);
+            }
+            if class & SIGN != 0 {
+                sweep.signs.push(at);
             }
         }
-        sweep.hits.sort_by_key(|hit| hit.start);
+        if word >= LONG {
+            sweep.words.push(text.len() - word..text.len());
+        }
+        if digits >= MANY_DIGITS {
+            sweep.digits.push(stretch..text.len());
+        }
         sweep
     }
-}
 
-/// What the classes of the bytes show.
-fn classes(text: &[u8]) -> Sweep {
-    const PAIR: u32 = u32::from_be_bytes([LETTER, LETTER, DIGIT, DIGIT]);
-    let mut sweep = Sweep::default();
-    let (mut word, mut digits, mut stretch, mut last) = (0, 0, 0, 0u32);
-    for (at, byte) in text.iter().enumerate() {
-        let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or_default();
-        if class & WORD == 0 {
-            if word >= LONG {
-                sweep.words.push(at - word..at);
+    /// Adds the anchors whose third byte is at `at`, where the three have this hash. Not a part of the loop, which
+    /// hardly ever comes here.
+    #[cold]
+    fn anchored(&self, text: &[u8], at: usize, three: usize, hits: &mut Vec<Hit>) {
+        let Some(start) = at.checked_sub(2) else { return };
+        let rest = text.get(start..).unwrap_or_default();
+        let first = self.index.partition_point(|(hash, _)| *hash < three);
+        let same = self.index.get(first..).unwrap_or_default().iter().take_while(|(hash, _)| *hash == three);
+        for (literal, anchor) in same.filter_map(|(_, which)| self.anchors.get(*which)) {
+            if rest.get(..literal.len()).is_some_and(|head| head.eq_ignore_ascii_case(literal)) {
+                hits.push(Hit { anchor: *anchor, start, end: start + literal.len() });
             }
-            word = 0;
-        } else {
-            word += 1;
-        }
-        if class & DIGIT != 0 {
-            digits += 1;
-        } else if class & GAP == 0 {
-            if digits >= MANY_DIGITS {
-                sweep.digits.push(stretch..at);
-            }
-            digits = 0;
-            stretch = at + 1;
-        }
-        last = last << 8 | u32::from(class & (LETTER | DIGIT));
-        if last == PAIR {
-            sweep.ibans.push(at - 3);
-        }
-        if class & SIGN != 0 {
-            sweep.signs.push(at);
         }
     }
-    if word >= LONG {
-        sweep.words.push(text.len() - word..text.len());
-    }
-    if digits >= MANY_DIGITS {
-        sweep.digits.push(stretch..text.len());
-    }
-    sweep
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sweep(text: &str) -> Sweep {
+        Anchors::new(std::iter::empty()).sweep(text)
+    }
+
     #[test]
     fn classes_show_words_digits_and_signs() {
-        let sweep = classes(b"at 4111 1111-11 +49 DE89x a@b aGVsbG8gd29ybGQgZm9vYmFy=");
+        let sweep = sweep("at 4111 1111-11 +49 DE89x a@b aGVsbG8gd29ybGQgZm9vYmFy=");
         assert_eq!(sweep.digits, [2..16]);
         assert_eq!(sweep.ibans.first(), Some(&20));
         assert_eq!(sweep.signs, [16, 27]);
@@ -191,10 +225,9 @@ mod tests {
 
     #[test]
     fn what_ends_with_the_text_is_seen() {
-        let sweep = classes(b"x 4111111111111111");
-        assert_eq!(sweep.digits, [1..18]);
-        assert_eq!(classes(&[b'a'; LONG]).words, [0..LONG]);
-        assert!(classes(&[b'a'; LONG - 1]).words.is_empty());
+        assert_eq!(sweep("x 4111111111111111").digits, [1..18]);
+        assert_eq!(sweep(&"a".repeat(LONG)).words, [0..LONG]);
+        assert!(sweep(&"a".repeat(LONG - 1)).words.is_empty());
     }
 
     #[test]
@@ -205,5 +238,6 @@ mod tests {
         assert_eq!(found("x-CORP"), [Anchor::Stem]);
         assert!(found("keyJhb").contains(&Anchor::Jwt), "{:?}", found("keyJhb"));
         assert!(found("nothing to see here").is_empty());
+        assert!(found("Q~x").contains(&found("q~-")[0]), "two bytes are enough");
     }
 }

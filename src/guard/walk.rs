@@ -324,7 +324,7 @@ impl<'g> Walk<'g> {
             _ => self.list_limit().saturating_sub(self.used),
         };
         let text = self.cut_to(text, self.limits.max_string_bytes, room);
-        self.used += cost(&text);
+        self.used = self.used.saturating_add(cost(&text));
         text
     }
 
