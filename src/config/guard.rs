@@ -42,8 +42,7 @@ const MOST_NAMES: usize = 64;
 pub(super) fn guard(root: &mut Section<'_>) -> Guard {
     let mut section = root.section("guard");
     let choices = [("redact", PiiAction::Redact), ("keep", PiiAction::Keep)];
-    let mut action =
-        |key| section.value(key).and_then(|value| value.choice(&choices)).unwrap_or(PiiAction::Redact);
+    let mut action = |key| section.value(key).and_then(|value| value.choice(&choices)).unwrap_or(PiiAction::Redact);
     let (email, phone, iban, card) = (action("email"), action("phone"), action("iban"), action("card"));
     let names = section.value("names").map(|value| names(&value)).unwrap_or_default();
     section.finish();
@@ -51,7 +50,8 @@ pub(super) fn guard(root: &mut Section<'_>) -> Guard {
 }
 
 fn names(value: &Value<'_>) -> Vec<String> {
-    const WANTED: &str = "a name such as \"x-corp-pin\": 3 to 64 letters, digits, `.`, `_` and `-`, three letters or digits in a row";
+    const WANTED: &str =
+        "a name such as \"x-corp-pin\": 3 to 64 letters, digits, `.`, `_` and `-`, three letters or digits in a row";
     let items = value.items("names").unwrap_or_default();
     if items.len() > MOST_NAMES {
         value.refuse(format_args!("must have at most {MOST_NAMES} names, not {}", items.len()));

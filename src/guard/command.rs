@@ -65,10 +65,38 @@ const PROGRAMS: &[Program] = &[
 
 /// What the detectors of this file look for: first the [`PROGRAMS`], then what [`at`] says.
 pub(super) const ANCHORS: &[&str] = &[
-    "curl", "mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "sshpass", "redis-cli", "mongo", "mongosh",
-    "mongodump", "ldapsearch", "ldapmodify", "ldapadd", "docker login", "podman login", "helm registry login", "az login",
-    "smbclient", "sqlcmd", "ipmitool", "vault login", "kubectl create secret", "snmpwalk", "snmpget", // programs
-    "login ", ":5432:", ":5433:", ":6432:", "*:*:*:", "chpasswd", "configure set ",
+    "curl",
+    "mysql",
+    "mysqldump",
+    "mysqladmin",
+    "mariadb",
+    "mariadb-dump",
+    "sshpass",
+    "redis-cli",
+    "mongo",
+    "mongosh",
+    "mongodump",
+    "ldapsearch",
+    "ldapmodify",
+    "ldapadd",
+    "docker login",
+    "podman login",
+    "helm registry login",
+    "az login",
+    "smbclient",
+    "sqlcmd",
+    "ipmitool",
+    "vault login",
+    "kubectl create secret",
+    "snmpwalk",
+    "snmpget", // programs
+    "login ",
+    ":5432:",
+    ":5433:",
+    ":6432:",
+    "*:*:*:",
+    "chpasswd",
+    "configure set ",
 ];
 
 /// How much of a command line is read.
@@ -82,7 +110,9 @@ pub(super) fn at(text: &str, index: usize, hit: Range<usize>, spans: &mut Vec<Sp
     if let Some(program) = PROGRAMS.get(index) {
         let before = text.as_bytes().get(hit.start.wrapping_sub(1)).copied().unwrap_or(b' ');
         let after = text.as_bytes().get(hit.end).copied().unwrap_or(b'\n');
-        if before.is_ascii_alphanumeric() || matches!(before, b'_' | b'.') || !matches!(after, b' ' | b'\t' | b'"' | b'\'')
+        if before.is_ascii_alphanumeric()
+            || matches!(before, b'_' | b'.')
+            || !matches!(after, b' ' | b'\t' | b'"' | b'\'')
         {
             return hit.end;
         }

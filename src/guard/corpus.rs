@@ -122,7 +122,9 @@ fn count_wrapped() -> usize {
             folded.join("\n"),
             folded.join("\n    "),
         ] {
-            for shape in ["{}", "data: {}", "{\"data\":\"{}\"}", "Nov 21 web1 app[1]: got {}\nfrom x", "  blob: {}\nnext: 1"] {
+            for shape in
+                ["{}", "data: {}", "{\"data\":\"{}\"}", "Nov 21 web1 app[1]: got {}\nfrom x", "  blob: {}\nnext: 1"]
+            {
                 let cleaned = guard().text(&shape.replace("{}", &wrapped));
                 let left = wrapped.lines().any(|line| cleaned.text.contains(line.trim()));
                 assert!(!left, "{kind} {shape}\n{wrapped}\n{}", cleaned.text);
@@ -156,7 +158,8 @@ fn print(line: std::fmt::Arguments<'_>) {
 
 /// What stands in ⟦ ⟧ in `line`, and the line without those brackets.
 fn marked(line: &str) -> (Vec<&str>, String) {
-    let secrets: Vec<&str> = line.split('⟦').skip(1).filter_map(|part| part.split_once('⟧').map(|(secret, _)| secret)).collect();
+    let secrets: Vec<&str> =
+        line.split('⟦').skip(1).filter_map(|part| part.split_once('⟧').map(|(secret, _)| secret)).collect();
     assert!(!secrets.is_empty(), "{line}");
     (secrets, line.replace(['⟦', '⟧'], ""))
 }
@@ -197,7 +200,11 @@ fn count_injection() -> Counts {
         if !cleaned.injection.iter().any(|found| found.marker == name) {
             missed.push(format!("{name}: {text}\n   -> {:?}", cleaned.injection));
         }
-        assert!(["<|", "[INST]", "[/INST]", "<<SYS>>"].iter().all(|token| !cleaned.text.contains(token)), "{}", cleaned.text);
+        assert!(
+            ["<|", "[INST]", "[/INST]", "<<SYS>>"].iter().all(|token| !cleaned.text.contains(token)),
+            "{}",
+            cleaned.text
+        );
         *counts.entry(name.to_owned()).or_default() += 1;
     }
     assert!(missed.is_empty(), "{}:\n{}", missed.len(), missed.join("\n"));
@@ -209,12 +216,15 @@ fn injection_is_flagged_and_ordinary_lines_are_not() {
     let counts = count_injection();
     let mut flagged = Vec::new();
     let ordinary = lines(NOT_INJECTION).chain(lines(PRECISION));
-    let number = ordinary.map(|line| line.replace("\\n", "\n")).inspect(|text| {
-        let cleaned = guard().text(text);
-        if !cleaned.injection.is_empty() {
-            flagged.push(format!("{text}\n   -> {:?}", cleaned.injection));
-        }
-    }).count();
+    let number = ordinary
+        .map(|line| line.replace("\\n", "\n"))
+        .inspect(|text| {
+            let cleaned = guard().text(text);
+            if !cleaned.injection.is_empty() {
+                flagged.push(format!("{text}\n   -> {:?}", cleaned.injection));
+            }
+        })
+        .count();
     assert!(flagged.is_empty(), "{}:\n{}", flagged.len(), flagged.join("\n"));
     print(format_args!("injection: all flagged of {counts:?}, none of {number} ordinary lines"));
 }
@@ -270,7 +280,10 @@ fn the_page_tells_the_counts() {
         table += &format!("| {name} | {count} | {count} |\n");
     }
     table += &format!("| ordinary lines that must stay | {} | 0 |\n", lines(PRECISION).count());
-    table += &format!("| ordinary lines that must not be flagged | {} | 0 |\n\n", lines(PRECISION).chain(lines(NOT_INJECTION)).count());
+    table += &format!(
+        "| ordinary lines that must not be flagged | {} | 0 |\n\n",
+        lines(PRECISION).chain(lines(NOT_INJECTION)).count()
+    );
     table += "| kind | in log shapes | in lines of their own |\n|---|---|---|\n";
     let kinds = tokens.keys().chain(named.keys()).chain(personal.keys()).collect::<std::collections::BTreeSet<_>>();
     for kind in kinds {

@@ -127,7 +127,8 @@ fn four_times_the_text_costs_about_four_times_as_much() {
 fn the_measure_sees_work_that_grows_with_the_square() {
     let work = |length: u64| {
         let before = worked();
-        let sum = (0..length).map(|a| (0..length).fold(a, |sum, b| std::hint::black_box(sum ^ b))).fold(0, u64::wrapping_add);
+        let sum =
+            (0..length).map(|a| (0..length).fold(a, |sum, b| std::hint::black_box(sum ^ b))).fold(0, u64::wrapping_add);
         std::hint::black_box(sum);
         worked() - before
     };

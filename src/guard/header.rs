@@ -18,7 +18,8 @@ const AUTHORIZATION: &str = r#"\A(?i-u:authorization)(?:\\*["']|&quot;)?\]?[ \t]
 /// A bearer token elsewhere; it needs a digit to be told from prose.
 const BEARER: &str = r"\A(?i-u:bearer)(?:[ \t]{1,8}|%20|\+)([A-Za-z0-9._~+/=-]{16,})";
 /// `Cookie` and `Set-Cookie` headers: all their pairs.
-const COOKIE: &str = r#"\A(?i-u:cookie2?)\\*["']?[ \t]{0,8}:[ \t]{0,8}\[?\\*["']?([A-Za-z0-9!#$%&*+.^_|~-]{1,256}=[^\n"'\\]+)"#;
+const COOKIE: &str =
+    r#"\A(?i-u:cookie2?)\\*["']?[ \t]{0,8}:[ \t]{0,8}\[?\\*["']?([A-Za-z0-9!#$%&*+.^_|~-]{1,256}=[^\n"'\\]+)"#;
 /// `scheme://user:password@`: the password.
 const URL: &str = r#"\A://[^ \t\n"'<>/@:]*:([^ \t\n"'<>/?]+)@"#;
 /// A password that breaks the rules of URLs, up to the `@` before the host.
@@ -28,9 +29,36 @@ const ENCODED_URL: &str = r#"\A(?i-u:%3A%2F%2F)[A-Za-z0-9._~-]{0,64}(?i-u:%3A)([
 
 /// Schemes of databases, queues and caches.
 const DATABASES: &[&str] = &[
-    "postgres", "postgresql", "mysql", "mysqlx", "mariadb", "mongodb", "redis", "rediss", "amqp", "amqps", "mssql",
-    "sqlserver", "oracle", "cockroachdb", "clickhouse", "cassandra", "couchbase", "couchbases", "neo4j", "bolt", "nats",
-    "memcached", "kafka", "ldap", "ldaps", "influxdb", "elasticsearch", "db2", "snowflake", "vertica",
+    "postgres",
+    "postgresql",
+    "mysql",
+    "mysqlx",
+    "mariadb",
+    "mongodb",
+    "redis",
+    "rediss",
+    "amqp",
+    "amqps",
+    "mssql",
+    "sqlserver",
+    "oracle",
+    "cockroachdb",
+    "clickhouse",
+    "cassandra",
+    "couchbase",
+    "couchbases",
+    "neo4j",
+    "bolt",
+    "nats",
+    "memcached",
+    "kafka",
+    "ldap",
+    "ldaps",
+    "influxdb",
+    "elasticsearch",
+    "db2",
+    "snowflake",
+    "vertica",
 ];
 
 #[expect(clippy::expect_used, reason = "the patterns are constants; every test compiles them")]
@@ -83,7 +111,8 @@ pub(super) fn at(text: &str, index: usize, start: usize) -> Option<Span> {
 /// What stands between `://` and the path.
 fn authority(rest: &str) -> &str {
     let rest = rest.get("://".len()..).unwrap_or_default();
-    let end = rest.bytes().position(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'"' | b'\'' | b'<' | b'>' | b'/' | b'?'));
+    let end =
+        rest.bytes().position(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'"' | b'\'' | b'<' | b'>' | b'/' | b'?'));
     rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
 }
 

@@ -33,10 +33,8 @@ pub(super) fn kind(name: &str) -> Option<&'static str> {
         }
     }
     match last {
-        "pass" | "dbpass" | "userpass" | "rootpass" | "smtppass" | "keypass" | "storepass" | "authpass" | "psk" | "requirepass"
-        | "masterauth" => {
-            Some("password")
-        }
+        "pass" | "dbpass" | "userpass" | "rootpass" | "smtppass" | "keypass" | "storepass" | "authpass" | "psk"
+        | "requirepass" | "masterauth" => Some("password"),
         _ => None,
     }
 }
@@ -55,7 +53,8 @@ pub(super) const STEMS: &[&str] = &["pass", "pwd", "psk", "secret", "credential"
 pub(super) const WEAK_STEMS: &[&str] = &["auth", "signature", "session", "licen", "nonce"];
 
 /// Last words of such names.
-const WEAK: &[&str] = &["key", "keys", "auth", "signature", "session", "sessionid", "license", "licence", "authorization"];
+const WEAK: &[&str] =
+    &["key", "keys", "auth", "signature", "session", "sessionid", "license", "licence", "authorization"];
 
 /// Words before `key` that make it a name in a table, or something everybody may know.
 const PUBLIC: &[&str] =
@@ -65,7 +64,9 @@ const PUBLIC: &[&str] =
 pub(super) fn weak(name: &str) -> bool {
     let words = words(name);
     let [rest @ .., last] = words.as_slice() else { return false };
-    name.len() <= 128 && WEAK.contains(&last.as_str()) && !rest.last().is_some_and(|word| PUBLIC.contains(&word.as_str()))
+    name.len() <= 128
+        && WEAK.contains(&last.as_str())
+        && !rest.last().is_some_and(|word| PUBLIC.contains(&word.as_str()))
 }
 
 /// Whether the word before a name, parted by a blank, makes it public: `public key`.
@@ -96,7 +97,12 @@ fn bits(text: &str) -> f64 {
         }
     }
     let all = f64::from(u32::try_from(text.len()).unwrap_or(u32::MAX));
-    counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / all).map(|share| -share * share.log2()).sum()
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| f64::from(*count) / all)
+        .map(|share| -share * share.log2())
+        .sum()
 }
 
 /// The kind of secret in a JSON field. Beyond [`kind`] it knows names that only there mean one.
@@ -342,8 +348,20 @@ pub(super) fn placeholder(value: &str) -> bool {
     }
     let inner = |open: &str, close: &str| lower.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
     if let Some(word) = inner("<", ">").or(inner("[", "]")).or(inner("(", ")")).or(Some(&lower)) {
-        let masked = matches!(word, "redacted" | "hidden" | "filtered" | "masked" | "removed" | "secret" | "omitted" | "sensitive" | "sensitive value"
-            | "known after apply" | "sensitive, known after apply");
+        let masked = matches!(
+            word,
+            "redacted"
+                | "hidden"
+                | "filtered"
+                | "masked"
+                | "removed"
+                | "secret"
+                | "omitted"
+                | "sensitive"
+                | "sensitive value"
+                | "known after apply"
+                | "sensitive, known after apply"
+        );
         if masked && (word.len() < lower.len() || word == "redacted") {
             return true;
         }
@@ -364,121 +382,4 @@ fn variable(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_hold_secrets_are_known_in_every_spelling() {
-        for name in [
-            "password",
-            "PASSWORD",
-            "dbPassword",
-            "DB_PASSWORD",
-            "db-password",
-            "spring.datasource.password",
-            "passwd",
-            "PGPASSWORD",
-            "MYSQL_PWD",
-            "passphrase",
-            "secret",
-            "clientSecret",
-            "client_secret",
-            "JWTSecret",
-            "token",
-            "authToken",
-            "_authToken",
-            "X-Auth-Token",
-            "api_key",
-            "apiKey",
-            "APIKey",
-            "API key",
-            "x-api-key",
-            "aws_secret_access_key",
-            "SecretAccessKey",
-            "AccountKey",
-            "private_key",
-            "PrivateKey",
-            "password2",
-            "PASSWORD_1",
-            "password_confirmation",
-            "SECRET_KEY_BASE",
-            "db_pass",
-            "SMTP_PASS",
-            "psk",
-            "passwords",
-        ] {
-            assert!(kind(name).is_some(), "{name}");
-        }
-        assert_eq!(kind("AWS_SECRET_ACCESS_KEY"), Some("aws-secret"));
-    }
-
-    #[test]
-    fn every_known_name_holds_a_stem() {
-        let lone = ["pass", "dbpass", "userpass", "rootpass", "smtppass", "keypass", "storepass", "authpass", "psk"];
-        for known in SUFFIXES.iter().map(|(suffix, _)| *suffix).chain(lone).chain(["accesskey"]) {
-            assert!(telling(known), "{known}");
-        }
-    }
-
-    #[test]
-    fn names_that_only_speak_of_them_are_not() {
-        for name in [
-            "token_count",
-            "password_changed_at",
-            "secret_name",
-            "tokens_per_minute",
-            "key_id",
-            "access_key_id",
-            "tokens",
-            "next_token",
-            "nextPageToken",
-            "max_token",
-            "password_file",
-            "PASSWORD_FILE",
-            "public_key",
-            "OLDPWD",
-            "bypass",
-            "compass",
-            "LoadCredential",
-            "token_type",
-            "token_ttl",
-            "key",
-            "name",
-            "",
-            "PasswordAuthentication",
-            "secretary",
-            "systemd-ask-password-console.path",
-        ] {
-            assert_eq!(kind(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn stand_ins_are_no_secrets() {
-        for value in [
-            "",
-            " ",
-            "***",
-            "********",
-            "xxxx",
-            "<redacted>",
-            "[REDACTED]",
-            "redacted",
-            "<your-password>",
-            "null",
-            "true",
-            "None",
-            "$VAR",
-            "${VAR}",
-            "{{ .Values.x }}",
-            "‹secret:token#1›",
-            "‹cut:12 bytes›",
-            "...",
-        ] {
-            assert!(placeholder(value), "{value}");
-        }
-        for value in ["hunter2", "$ecret", "x", "nullable", "<a1>", "‹secret:hunter2", "0", "pass word"] {
-            assert!(!placeholder(value), "{value}");
-        }
-    }
-}
+mod tests;

@@ -43,7 +43,8 @@ impl<'d> Pairs<'d> {
         self.from = end;
         let Some(identifier) = text.get(start..end).filter(|name| introduces(text, end, name)) else { return };
         let before = text.get(..start).unwrap_or_default();
-        if before.ends_with('‹') && placeholder_len(text.get(start - '‹'.len_utf8()..).unwrap_or_default()).is_some() {
+        if before.ends_with('‹') && placeholder_len(text.get(start - '‹'.len_utf8()..).unwrap_or_default()).is_some()
+        {
             return;
         }
         // `pam_unix(passwd:chauthtok)` names a service.
@@ -117,8 +118,20 @@ fn directive(identifier: &str) -> bool {
 
 /// Words that make `key` behind a blank a telling name: `API key: …`.
 const COMPOUNDS: &[&str] = &[
-    "api", "access", "account", "auth", "encryption", "license", "master", "private", "shared", "signing", "storage",
-    "deploy", "hmac", "secret",
+    "api",
+    "access",
+    "account",
+    "auth",
+    "encryption",
+    "license",
+    "master",
+    "private",
+    "shared",
+    "signing",
+    "storage",
+    "deploy",
+    "hmac",
+    "secret",
 ];
 
 /// Where a name of two or three words begins whose last one begins at `start`.

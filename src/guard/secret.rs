@@ -95,7 +95,13 @@ impl Detectors {
 
     /// `text` with everything replaced that must go. `sweep` is its own. A secret can come to stand apart only once
     /// its neighbour is replaced, so a text that held one is searched again.
-    pub(super) fn redact<'t>(&self, text: &'t str, sweep: Sweep, pii: PiiSettings, ledger: &mut Ledger) -> Cow<'t, str> {
+    pub(super) fn redact<'t>(
+        &self,
+        text: &'t str,
+        sweep: Sweep,
+        pii: PiiSettings,
+        ledger: &mut Ledger,
+    ) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
         let mut sweep = Some(sweep);
         for _ in 0..MAX_ROUNDS {
@@ -137,7 +143,11 @@ impl Detectors {
                 Anchor::Token(index) => {
                     if let Some(span) = token::at(text, index, hit.start) {
                         tokens = span.range.end;
-                        spans.extend(Some(&span).filter(|span| span.kind == "aws-key").and_then(|span| token::aws_secret_behind(text, &span.range)));
+                        spans.extend(
+                            Some(&span)
+                                .filter(|span| span.kind == "aws-key")
+                                .and_then(|span| token::aws_secret_behind(text, &span.range)),
+                        );
                         spans.push(span);
                     }
                 }

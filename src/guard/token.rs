@@ -54,18 +54,22 @@ pub(super) const FORMS: &[Form] = &[
     ),
     form("google-key", &["AIza", "GOCSPX-"], r"AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{20,}"),
     apart("google-key", &["ya29."], r"ya29\.[A-Za-z0-9_-]{20,}"),
-    apart("azure-key", &["sig="], r"sig=[A-Za-z0-9+/]{20,}(?:%2[BbFf][A-Za-z0-9+/%]{0,60})?(?:%3[Dd]|=)|sig=[A-Za-z0-9+/%]{40,}"),
+    apart(
+        "azure-key",
+        &["sig="],
+        r"sig=[A-Za-z0-9+/]{20,}(?:%2[BbFf][A-Za-z0-9+/%]{0,60})?(?:%3[Dd]|=)|sig=[A-Za-z0-9+/%]{40,}",
+    ),
     form(
         "stripe-key",
         &["sk_live_", "sk_test_", "rk_live_", "rk_test_", "pk_live_", "whsec_"],
         r"[srp]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{20,}",
     ),
+    apart("ai-key", &["sk-"], r"sk-(?:(?:ant|proj|svcacct|admin|or|lf)-[A-Za-z0-9_-]{16,}|[A-Za-z0-9]{20,})"),
     apart(
         "ai-key",
-        &["sk-"],
-        r"sk-(?:(?:ant|proj|svcacct|admin|or|lf)-[A-Za-z0-9_-]{16,}|[A-Za-z0-9]{20,})",
+        &["hf_", "gsk_", "r8_", "xai-"],
+        r"hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{36,}|xai-[A-Za-z0-9]{40,}",
     ),
-    apart("ai-key", &["hf_", "gsk_", "r8_", "xai-"], r"hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{36,}|xai-[A-Za-z0-9]{40,}"),
     form("npm-token", &["npm_"], r"npm_[A-Za-z0-9]{36}"),
     form("pypi-token", &["pypi-AgE"], r"pypi-AgE[A-Za-z0-9_-]{30,}"),
     form("rubygems-key", &["rubygems_"], r"rubygems_[0-9a-f]{48}"),
@@ -85,7 +89,11 @@ pub(super) const FORMS: &[Form] = &[
     form("newrelic-key", &["NRAK-"], r"NRAK-[A-Z0-9]{27}"),
     form("sentry-token", &["sntrys_", "sntryu_"], r"sntry[su]_[A-Za-z0-9_+/=-]{30,}"),
     form("linear-key", &["lin_api_"], r"lin_api_[A-Za-z0-9]{32,}"),
-    form("doppler-token", &["dp.pt.", "dp.st.", "dp.ct.", "dp.sa."], r"dp\.(?:pt|st|ct|sa)\.(?:[a-z0-9_-]{1,32}\.)?[A-Za-z0-9]{32,}"),
+    form(
+        "doppler-token",
+        &["dp.pt.", "dp.st.", "dp.ct.", "dp.sa."],
+        r"dp\.(?:pt|st|ct|sa)\.(?:[a-z0-9_-]{1,32}\.)?[A-Za-z0-9]{32,}",
+    ),
     form("supabase-key", &["sbp_"], r"sbp_[0-9a-f]{40}"),
     form("heroku-key", &["HRKU-"], r"HRKU-[A-Za-z0-9_-]{30,}"),
     apart("fly-token", &["fm1r_", "fm2_"], r"fm(?:1r|2)_[A-Za-z0-9+/=_-]{40,}"),
@@ -93,10 +101,17 @@ pub(super) const FORMS: &[Form] = &[
     form("telegram-token", &[":AA"], r":AA[A-Za-z0-9_-]{33}(?-u:\b)"),
     form(
         "password-hash",
-        &["$1$", "$5$", "$6$", "$7$", "$y$", "$gy$", "$2a$", "$2b$", "$2x$", "$2y$", "$argon2", "$apr1$", "$scrypt$", "$pbkdf2"],
+        &[
+            "$1$", "$5$", "$6$", "$7$", "$y$", "$gy$", "$2a$", "$2b$", "$2x$", "$2y$", "$argon2", "$apr1$", "$scrypt$",
+            "$pbkdf2",
+        ],
         r"\$(?:1|5|6|7|y|gy|2[abxy]|argon2(?:id|i|d)|apr1|scrypt|pbkdf2(?:-sha(?:1|256|512))?)\$[./A-Za-z0-9$=,+]{20,}",
     ),
-    form("password-hash", &["{SSHA", "{SMD5}", "pbkdf2_sha256$"], r"\{(?:SSHA(?:256|512)?|SMD5)\}[A-Za-z0-9+/]{20,}={0,2}|pbkdf2_sha256\$[0-9]{1,9}\$[A-Za-z0-9+/$]{30,}={0,2}"),
+    form(
+        "password-hash",
+        &["{SSHA", "{SMD5}", "pbkdf2_sha256$"],
+        r"\{(?:SSHA(?:256|512)?|SMD5)\}[A-Za-z0-9+/]{20,}={0,2}|pbkdf2_sha256\$[0-9]{1,9}\$[A-Za-z0-9+/$]{30,}={0,2}",
+    ),
     form("azure-key", &["Q~"], r"Q~[A-Za-z0-9_.~-]{31,34}"),
 ];
 
@@ -179,8 +194,11 @@ impl Jwts {
         let first = self.dots.partition_point(|dot| *dot < start);
         let dots = self.dots.get(first..)?;
         let end = dots.get(4).copied().unwrap_or(self.word.end);
-        (dots.len() >= 2 && dots.first()? - start >= 13)
-            .then_some(Span { range: start..end, kind: "jwt", rank: Rank::Token })
+        (dots.len() >= 2 && dots.first()? - start >= 13).then_some(Span {
+            range: start..end,
+            kind: "jwt",
+            rank: Rank::Token,
+        })
     }
 }
 

@@ -148,11 +148,16 @@ impl<'g> Walk<'g> {
         let (mut kept, dropped) = self.items(items, |walk, item| {
             let flag = before.take().filter(|_| !item.as_str().is_some_and(|item| item.starts_with('-')));
             let telling = |flag: &String| pair && item.is_string() || flag.starts_with('-');
-            let kind = flag.as_deref().filter(|_| flag.as_ref().is_some_and(telling)).and_then(|flag| walk.detectors.kind(flag));
-            let secret = item.as_str().zip(flag.as_deref()).and_then(|(item, flag)| command::argument(&command, flag, item));
+            let kind = flag
+                .as_deref()
+                .filter(|_| flag.as_ref().is_some_and(telling))
+                .and_then(|flag| walk.detectors.kind(flag));
+            let secret =
+                item.as_str().zip(flag.as_deref()).and_then(|(item, flag)| command::argument(&command, flag, item));
             let item = match (secret, item) {
                 (Some(secret), Value::String(text)) if kind.is_none() => {
-                    let (head, secret) = (text.get(..secret.start).unwrap_or_default(), text.get(secret).unwrap_or_default());
+                    let (head, secret) =
+                        (text.get(..secret.start).unwrap_or_default(), text.get(secret).unwrap_or_default());
                     let head = walk.redacted(head.to_owned());
                     let text = format!("{head}{}", walk.ledger.placeholder("password", secret));
                     Value::String(walk.fit(text))
@@ -282,10 +287,11 @@ impl<'g> Walk<'g> {
         if let Some(inert) = &inert {
             sweep = self.detectors.sweep(inert);
         }
-        let redacted = match self.detectors.redact(inert.as_deref().unwrap_or(&clean), sweep, self.pii, &mut self.ledger) {
-            Cow::Owned(redacted) => Some(redacted),
-            Cow::Borrowed(_) => None,
-        };
+        let redacted =
+            match self.detectors.redact(inert.as_deref().unwrap_or(&clean), sweep, self.pii, &mut self.ledger) {
+                Cow::Owned(redacted) => Some(redacted),
+                Cow::Borrowed(_) => None,
+            };
         match redacted.or(inert) {
             Some(changed) => changed,
             None if controls == 0 => text,

@@ -48,7 +48,8 @@ pub(super) fn find(text: &str, words: &[Range<usize>], detectors: &Detectors, la
         }
         let kind = holds(&joined, detectors, layers).or_else(|| {
             // A path or a query may stand around it.
-            let mut parts = joined.split(['/', '-', '_', '+']).filter(|part| part.len() >= LONG && part.len() < joined.len());
+            let mut parts =
+                joined.split(['/', '-', '_', '+']).filter(|part| part.len() >= LONG && part.len() < joined.len());
             parts.find_map(|part| holds(part, detectors, layers))
         });
         if let Some(kind) = kind {

@@ -159,7 +159,8 @@ impl Reply {
                     body.insert("exec".into(), serde_json::to_value(error.exec()).unwrap_or_default());
                 }
                 let body = Value::Object(body);
-                let injection = message.injection.into_iter().map(|found| Injection { r#where: "message".into(), ..found });
+                let injection =
+                    message.injection.into_iter().map(|found| Injection { r#where: "message".into(), ..found });
                 let unknown_tool = matches!(error, CallError::UnknownTool(_));
                 Self { body, is_error: true, unknown_tool, injection: injection.collect() }
             }

@@ -7,8 +7,28 @@ use std::ops::Range;
 pub(super) const NAMES: &[&str] = &["card", "cardnumber", "pan", "ccnum", "creditcard", "kreditkarte", "cardno"];
 
 /// Names of what else has so many digits.
-const OTHERS: &[&str] =
-    &["id", "trace", "span", "seq", "sequence", "offset", "inode", "time", "timestamp", "ts", "cursor", "lsn", "serial", "size", "bytes", "count", "uid", "version", "request", "nonce"];
+const OTHERS: &[&str] = &[
+    "id",
+    "trace",
+    "span",
+    "seq",
+    "sequence",
+    "offset",
+    "inode",
+    "time",
+    "timestamp",
+    "ts",
+    "cursor",
+    "lsn",
+    "serial",
+    "size",
+    "bytes",
+    "count",
+    "uid",
+    "version",
+    "request",
+    "nonce",
+];
 
 /// Reports the card numbers in a stretch of digits, blanks and hyphens.
 pub(super) fn find(text: &str, stretch: Range<usize>, mut found: impl FnMut(Range<usize>)) {
@@ -33,7 +53,9 @@ pub(super) fn find(text: &str, stretch: Range<usize>, mut found: impl FnMut(Rang
 /// Whether all of `value` is a card number.
 pub(super) fn whole(value: &str) -> bool {
     let digits: Vec<u8> = digits(value).collect();
-    value.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'-')) && issued(&digits, true) && luhn(&digits)
+    value.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'-'))
+        && issued(&digits, true)
+        && luhn(&digits)
 }
 
 /// The runs of digits in `stretch`.
@@ -60,7 +82,8 @@ pub(super) fn alone(text: &str, range: &Range<usize>) -> bool {
     let before = bytes.get(range.start.wrapping_sub(1)).copied().unwrap_or(b' ');
     let after = bytes.get(range.end).copied().unwrap_or(b' ');
     let further = bytes.get(range.end + 1).copied().unwrap_or(b' ');
-    let joins = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'/' | b'\\' | b'#' | b'@' | b'~');
+    let joins =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'/' | b'\\' | b'#' | b'@' | b'~');
     let goes_on = after.is_ascii_alphanumeric()
         || matches!(after, b'_' | b'/' | b'@')
         || matches!(after, b'.' | b'-' | b':') && further.is_ascii_alphanumeric();
@@ -133,10 +156,15 @@ fn issued(digits: &[u8], rare: bool) -> bool {
 }
 
 fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits.iter().rev().enumerate().map(|(place, digit)| {
-        let doubled = u32::from(*digit) << (place % 2);
-        if doubled > 9 { doubled - 9 } else { doubled }
-    }).sum();
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| {
+            let doubled = u32::from(*digit) << (place % 2);
+            if doubled > 9 { doubled - 9 } else { doubled }
+        })
+        .sum();
     let first = digits.first();
     sum % 10 == 0 && !digits.iter().all(|digit| Some(digit) == first)
 }

@@ -11,10 +11,63 @@ const FAR: usize = 256;
 
 /// Last parts of what only looks like a domain: systemd units and files.
 const NO_DOMAINS: &[&str] = &[
-    "service", "socket", "timer", "mount", "automount", "target", "slice", "scope", "device", "path", "swap", "png",
-    "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "mjs", "ts", "json", "gz", "tgz", "xz", "bz", "zst", "zip", "tar",
-    "deb", "rpm", "apk", "so", "conf", "cfg", "log", "txt", "yml", "yaml", "toml", "lock", "map", "html", "md", "pem",
-    "crt", "key", "sock", "pid", "img", "iso", "beta", "alpha", "rc", "next", "canary", "git",
+    "service",
+    "socket",
+    "timer",
+    "mount",
+    "automount",
+    "target",
+    "slice",
+    "scope",
+    "device",
+    "path",
+    "swap",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "svg",
+    "webp",
+    "css",
+    "js",
+    "mjs",
+    "ts",
+    "json",
+    "gz",
+    "tgz",
+    "xz",
+    "bz",
+    "zst",
+    "zip",
+    "tar",
+    "deb",
+    "rpm",
+    "apk",
+    "so",
+    "conf",
+    "cfg",
+    "log",
+    "txt",
+    "yml",
+    "yaml",
+    "toml",
+    "lock",
+    "map",
+    "html",
+    "md",
+    "pem",
+    "crt",
+    "key",
+    "sock",
+    "pid",
+    "img",
+    "iso",
+    "beta",
+    "alpha",
+    "rc",
+    "next",
+    "canary",
+    "git",
 ];
 
 /// Users that name a protocol, not a person, where a path follows behind a colon.
@@ -58,5 +111,7 @@ fn in_authority(text: &str, at: usize) -> bool {
     let word = head.rfind([' ', '\t', '\n', '"', '\'', '<', '/', '?', '#']).and_then(|end| head.get(..=end));
     let encoded = ["%2F", "%2f"].iter().filter_map(|slash| head.rfind(slash)).max();
     word.is_some_and(|head| head.ends_with("://"))
-        || encoded.and_then(|slash| head.get(..slash)).is_some_and(|head| head.ends_with("%2F") || head.ends_with("%2f"))
+        || encoded
+            .and_then(|slash| head.get(..slash))
+            .is_some_and(|head| head.ends_with("%2F") || head.ends_with("%2f"))
 }

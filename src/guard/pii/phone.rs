@@ -82,7 +82,8 @@ pub(super) fn named(text: &str, start: usize, end: usize) -> Option<Range<usize>
     let rest = words.iter().find_map(|word| tail.strip_prefix(word)).unwrap_or(rest);
     let rest = rest.strip_prefix('.').unwrap_or(rest);
     let signs = rest.trim_start_matches(['"', '\'', '\\', ' ']);
-    let body = signs.strip_prefix([':', '=']).or_else(|| signs.strip_prefix("%3D")).or_else(|| signs.strip_prefix("to "))?;
+    let body =
+        signs.strip_prefix([':', '=']).or_else(|| signs.strip_prefix("%3D")).or_else(|| signs.strip_prefix("to "))?;
     let body = body.trim_start_matches(['"', '\'', '\\', ' ']);
     let start = text.len() - body.len();
     let (digits, length, _) = number(body)?;
@@ -102,7 +103,10 @@ pub(super) fn grouped(text: &str, stretch: Range<usize>, mut found: impl FnMut(R
     let byte = |at: usize| text.as_bytes().get(at).copied().unwrap_or(b' ');
     for three in groups.windows(3) {
         let [area, exchange, line] = three else { continue };
-        if (area.len(), exchange.len(), line.len()) != (3, 3, 4) || byte(area.start) < b'2' || byte(exchange.start) < b'2' {
+        if (area.len(), exchange.len(), line.len()) != (3, 3, 4)
+            || byte(area.start) < b'2'
+            || byte(exchange.start) < b'2'
+        {
             continue;
         }
         let bracketed = byte(area.start.wrapping_sub(1)) == b'(' && byte(area.end) == b')';
