@@ -63,7 +63,7 @@ pub(super) fn tokens() -> Vec<(&'static str, String)> {
         ("slack-token", format!("{}-1-{}-{}", "xapp", upper(10), word(30))),
         ("pypi-token", format!("{}-{}{}", "pypi", "AgE", word(60))),
         ("docker-token", format!("{}_{}_{}", "dckr", "pat", word(27))),
-        ("age-key", format!("{}-{}-{}", "AGE-SECRET", "KEY", format!("1{}", upper(58)))),
+        ("age-key", format!("{}-{}-1{}", "AGE-SECRET", "KEY", upper(58))),
         ("digitalocean-token", format!("{}_v1_{}", "dop", hex(64))),
         ("sendgrid-key", format!("{}.{}.{}", "SG", word(22), word(43))),
         ("mailgun-key", format!("{}-{}", "key", hex(32))),

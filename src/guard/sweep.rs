@@ -214,19 +214,24 @@ mod tests {
         Anchors::new(std::iter::empty()).sweep(text)
     }
 
+    fn only(ranges: &[Range<usize>]) -> (usize, usize) {
+        let [range] = ranges else { panic!("{ranges:?}") };
+        (range.start, range.end)
+    }
+
     #[test]
     fn classes_show_words_digits_and_signs() {
         let sweep = sweep("at 4111 1111-11 +49 DE89x a@b aGVsbG8gd29ybGQgZm9vYmFy=");
-        assert_eq!(sweep.digits, [2..16]);
+        assert_eq!(only(&sweep.digits), (2, 16));
         assert_eq!(sweep.ibans.first(), Some(&20));
         assert_eq!(sweep.signs, [16, 27]);
-        assert_eq!(sweep.words, [30..54]);
+        assert_eq!(only(&sweep.words), (30, 54));
     }
 
     #[test]
     fn what_ends_with_the_text_is_seen() {
-        assert_eq!(sweep("x 4111111111111111").digits, [1..18]);
-        assert_eq!(sweep(&"a".repeat(LONG)).words, [0..LONG]);
+        assert_eq!(only(&sweep("x 4111111111111111").digits), (1, 18));
+        assert_eq!(only(&sweep(&"a".repeat(LONG)).words), (0, LONG));
         assert!(sweep(&"a".repeat(LONG - 1)).words.is_empty());
     }
 

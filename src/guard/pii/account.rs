@@ -97,7 +97,7 @@ pub(super) fn at(text: &str, at: usize) -> Option<Range<usize>> {
     let mut end = at;
     while characters.len() < *length {
         let byte = *bytes.get(end)?;
-        let in_group = characters.len() % 4 != 0;
+        let in_group = !characters.len().is_multiple_of(4);
         match byte {
             b' ' | b'-' if !in_group && bytes.get(end.wrapping_sub(1)).is_some_and(u8::is_ascii_alphanumeric) => {}
             byte if byte.is_ascii_alphanumeric() => characters.push(byte.to_ascii_uppercase()),

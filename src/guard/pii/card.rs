@@ -166,5 +166,5 @@ fn luhn(digits: &[u8]) -> bool {
         })
         .sum();
     let first = digits.first();
-    sum % 10 == 0 && !digits.iter().all(|digit| Some(digit) == first)
+    sum.is_multiple_of(10) && !digits.iter().all(|digit| Some(digit) == first)
 }
