@@ -97,6 +97,7 @@ pub(super) const ANCHORS: &[&str] = &[
     "*:*:*:",
     "chpasswd",
     "configure set ",
+    "identified by ",
 ];
 
 /// How much of a command line is read.
@@ -126,6 +127,12 @@ pub(super) fn at(text: &str, index: usize, hit: Range<usize>, spans: &mut Vec<Sp
     match ANCHORS.get(index).copied().unwrap_or_default() {
         "login " => netrc(text, line_start(text, hit.start)..hit.start, hit.end, spans),
         "chpasswd" => chpasswd(text, line_start(text, hit.start)..hit.start, spans),
+        "identified by " => {
+            let quoted = text.as_bytes().get(hit.end).is_some_and(|byte| matches!(byte, b'\'' | b'"'));
+            if let Some(value) = words(text, hit.end..line_end(text, hit.end, NEAR)).next().filter(|_| quoted) {
+                push(text, value, "password", spans);
+            }
+        }
         "configure set " => {
             let mut words = words(text, hit.end..line_end(text, hit.end, NEAR));
             if let (Some(named), Some(value)) = (words.next(), words.next())

@@ -27,7 +27,10 @@ pub(super) fn kind(name: &str) -> Option<&'static str> {
         return Some("aws-secret");
     }
     for (suffix, kind) in SUFFIXES {
-        if last.ends_with(suffix) || (compound.ends_with(suffix) && suffix.ends_with("key") && last == "key") {
+        if last.ends_with(suffix)
+            || (compound.ends_with(suffix)
+                && (suffix.ends_with("key") && last == "key" || *suffix == "password" && last == "word"))
+        {
             let speaks = SPEAKING.contains(&compound.as_str()) || last == *suffix && ABOUT.contains(&before);
             return (!speaks).then_some(*kind);
         }

@@ -60,7 +60,7 @@ impl<'d> Pairs<'d> {
         if weak && (!name::weak(identifier) || name::public(before)) {
             return;
         }
-        let Some(range) = value(text, end, identifier, before.ends_with('<')) else { return };
+        let Some(range) = value(text, end, identifier, opens_tag(before)) else { return };
         let Some(value) = text.get(range.clone()) else { return };
         if weak && (!name::entropic(value) || value.starts_with("AAAA")) {
             return;
@@ -85,6 +85,13 @@ impl<'d> Pairs<'d> {
 fn resource(head: &str) -> bool {
     let near = head.get(head.floor_char_boundary(head.len().saturating_sub(LONGEST_NAME))..).unwrap_or_default();
     near.ends_with(':') && near.rsplit([' ', '"', '\'', '=', '\n']).next().is_some_and(|word| word.starts_with("arn:"))
+}
+
+/// Whether `head` ends where the name of a tag begins: `<` or `<prefix:`.
+fn opens_tag(head: &str) -> bool {
+    let near = head.get(head.floor_char_boundary(head.len().saturating_sub(24))..).unwrap_or_default();
+    let prefix = near.strip_suffix(':').map(|near| near.trim_end_matches(|c: char| c.is_ascii_alphanumeric()));
+    prefix.unwrap_or(near).ends_with('<')
 }
 
 /// The quoted value behind an arrow that follows a quoted value's end.
@@ -179,7 +186,7 @@ fn value(text: &str, at: usize, identifier: &str, in_tag: bool) -> Option<Range<
     // The closing quote of a quoted name, itself escaped where JSON stands in a string.
     let bare = rest.trim_start_matches('\\');
     let bare = bare.strip_prefix(['"', '\'', '`']).unwrap_or(rest);
-    let bare = bare.strip_prefix(']').unwrap_or(bare);
+    let bare = bare.strip_prefix(']').or(bare.strip_prefix("[]")).unwrap_or(bare);
     let quoted_name = bare.len() < rest.len();
     let spaced = bare.trim_start_matches([' ', '\t']);
     let separator = ["=>", ":=", "%3D", "%3d", "%3A", "%3a", "=", ":"].iter().find(|sign| spaced.starts_with(**sign));
@@ -193,7 +200,7 @@ fn value(text: &str, at: usize, identifier: &str, in_tag: bool) -> Option<Range<
         None if directive(identifier) => (spaced, false),
         None => return None,
     };
-    let body = body.trim_start_matches([' ', '\t']);
+    let body = declared(body.trim_start_matches([' ', '\t']));
     let start = text.len() - body.len();
     let slashes = body.len() - body.trim_start_matches('\\').len();
     let inner = body.get(slashes..)?;
@@ -214,7 +221,10 @@ fn value(text: &str, at: usize, identifier: &str, in_tag: bool) -> Option<Range<
         if is_mark(list) {
             return None;
         }
-        let line = body.get(..body.floor_char_boundary(LONGEST_LIST))?.lines().next()?;
+        let near = body.get(..body.floor_char_boundary(LONGEST_LIST))?;
+        // Its items may stand on lines of their own.
+        let over_lines = list.trim_start_matches([' ', '\r']).starts_with('\n');
+        let line = if over_lines { near.split_inclusive(']').next()? } else { near.lines().next()? };
         if let Some(end) = line.rfind(']')
             && line.contains(['"', '\''])
         {
@@ -230,6 +240,21 @@ fn value(text: &str, at: usize, identifier: &str, in_tag: bool) -> Option<Range<
         return None;
     }
     Some(start..start + end)
+}
+
+/// A value without what a language puts before it: a YAML tag or anchor, or the type of a declaration.
+fn declared(body: &str) -> &str {
+    const LONGEST_TYPE: usize = 24;
+    let word =
+        body.bytes().take(LONGEST_TYPE).take_while(|byte| identifier(*byte) || matches!(byte, b'&' | b'!')).count();
+    let Some((first, rest)) = body.split_at_checked(word) else { return body };
+    if let Some(value) = rest.strip_prefix(" = ").filter(|value| value.starts_with(['"', '\''])) {
+        return value;
+    }
+    match rest.strip_prefix(' ') {
+        Some(value) if first.len() > 1 && (first.starts_with("!!") || first.starts_with('&')) => value,
+        _ => body,
+    }
 }
 
 /// The value between quotes as markup writes them: `&quot;password&quot;:&quot;…&quot;`, `\\u0022` in JSON.
@@ -316,10 +341,21 @@ fn quoted(body: &str, quote: char, slashes: usize) -> usize {
 /// How long the text before the closing quote is; to the end of the line where it is missing. A quote escaped more
 /// deeply than the opening one belongs to the value.
 fn closing(body: &str, quote: char, slashes: usize) -> usize {
-    let mut run = 0;
+    let (mut run, mut doubled) = (0, false);
     for (index, character) in body.char_indices() {
         if character == '\n' {
             return index;
+        }
+        // `''` is one quote inside, in YAML and SQL.
+        if doubled
+            || (quote == '\''
+                && slashes == 0
+                && index > 0
+                && body.get(index..).is_some_and(|rest| rest.starts_with("''")))
+        {
+            doubled = !doubled;
+            run = 0;
+            continue;
         }
         if character == quote && (if slashes == 0 { run % 2 == 0 } else { run <= slashes }) {
             return if slashes == 0 { index } else { index - run };
