@@ -79,7 +79,7 @@ impl App {
         let store = Store::open(&config.data_dir).await?;
         store.set_meta("profile", config.profile.as_str()).await?;
         let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let guard = Arc::new(Guard::new(GuardLimits::default()));
+        let guard = Arc::new(Guard::new(GuardLimits::default(), &config.guard));
         let (audit, recording) =
             Audit::start(&store, guard.clone(), clock.clone(), fold_settings(config), last.clone()).await?;
         let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);

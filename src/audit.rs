@@ -121,7 +121,9 @@ impl Audit {
         arguments: &Map<String, Value>,
     ) -> Result<Entry, Unrecorded> {
         self.gate.check()?;
-        Ok(Entry::new(self.clone(), Record::of_call(caller, correlation, tool, self.clock.now()), arguments))
+        // A tool's name is what the caller wrote, and can be anything until it is looked up.
+        let tool = self.guard.text(tool).text;
+        Ok(Entry::new(self.clone(), Record::of_call(caller, correlation, &tool, self.clock.now()), arguments))
     }
 
     /// Records a refusal, or folds it into the count of its source. Returns once it is on disk or counted.

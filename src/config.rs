@@ -2,6 +2,7 @@
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
 mod fleet;
+mod guard;
 mod policy;
 mod problem;
 mod section;
@@ -22,6 +23,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 
+pub use guard::{Guard, PiiAction};
 pub use policy::{PolicyException, SitePolicy};
 pub use problem::{Problem, Problems};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How operations are carried out.
     pub exec: Exec,
+    /// What is taken out of answers.
+    pub guard: Guard,
     /// The service's own log.
     pub log: Log,
     /// The site's own rules.
@@ -304,6 +308,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
+        guard: guard::guard(&mut root),
         log: settings::log(&mut root, profile),
         policy: policy::policy(&mut root, &targets, tools),
         targets,
@@ -338,6 +343,7 @@ impl Config {
             limits: Limits::default(),
             sessions: Sessions::default(),
             exec: Exec::default(),
+            guard: Guard::default(),
             log: Log::default(),
             policy: SitePolicy::default(),
             engagements: vec![Engagement { id: engagement, tools: None }],

@@ -140,6 +140,7 @@ impl Pipeline {
             }
         };
         let changes = permit.operation().effect.changes();
+        let own = matches!(permit.operation().steps.first(), Some(Step::Gateway(_)));
         let raw = match permit.operation().steps.first() {
             Some(Step::Gateway(_)) => self.answers.run(caller, &rules, permit).await?,
             // Only a read stops when its caller goes.
@@ -157,7 +158,8 @@ impl Pipeline {
             Ok(content) => content,
             Err(error) => return Err(CallError::Failed { error, exec }),
         };
-        Ok(Envelope::new(&raw.operation, call.correlation, self.guard.release(content), exec))
+        let output = if own { self.guard.release_own(content) } else { self.guard.release(content) };
+        Ok(Envelope::new(&raw.operation, call.correlation, output, exec))
     }
 
     /// Waits until every call that runs has ended and is recorded, at most `most`.

@@ -115,14 +115,15 @@ impl Entry {
     fn closing(&mut self, outcome: Outcome) -> Result<Leaf, Unrecorded> {
         self.finished = true;
         self.seal_arguments()?;
-        let error = outcome.error.map(|error| self.audit.guard.text(&error).text);
+        let error = outcome.error.map(|error| self.audit.guard.text(&error));
+        let redactions = error.iter().flat_map(|error| error.redactions.clone()).chain(outcome.redactions);
         let mut record = self.record.clone();
-        record.ended(outcome.status, outcome.code, error);
-        record.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
-        record.exec = outcome.exec;
-        for (kind, count) in outcome.redactions {
+        for (kind, count) in redactions {
             *record.redactions.entry(kind).or_default() += count;
         }
+        record.ended(outcome.status, outcome.code, error.map(|error| error.text));
+        record.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        record.exec = outcome.exec;
         let owed = self.intent.is_some();
         // The salt stands beside the intent where there is one: one commitment, one salt.
         let salt = if owed { None } else { self.salt };

@@ -306,6 +306,7 @@ fn understood() -> BTreeSet<String> {
         "limits.",
         "sessions.",
         "exec.",
+        "guard.",
         "log.",
         "policy.",
         "policy.exceptions[].",
@@ -324,8 +325,20 @@ fn understood() -> BTreeSet<String> {
         keys.extend(listed.split(", ").map(|key| format!("{table}{key}")));
     }
     keys.retain(|key| {
-        !["node", "http", "limits", "sessions", "exec", "log", "policy", "policy.exceptions", "engagements", "targets"]
-            .contains(&key.as_str())
+        ![
+            "node",
+            "http",
+            "limits",
+            "sessions",
+            "exec",
+            "guard",
+            "log",
+            "policy",
+            "policy.exceptions",
+            "engagements",
+            "targets",
+        ]
+        .contains(&key.as_str())
     });
     keys
 }

@@ -1,13 +1,18 @@
 //! What was taken out of one reply: how often, and under which number. Answers for the same secret having the same
 //! number within one reply; never outlives it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
+
+use super::pii;
 
 /// How often something of each kind was taken out.
 pub type Redactions = BTreeMap<&'static str, u32>;
 
-/// Opens every placeholder.
-const OPEN: &str = "‹secret:";
+/// What opens a placeholder.
+const OPEN: [&str; 2] = ["‹secret:", "‹pii:"];
 /// Closes every mark.
 const CLOSE: char = '›';
 /// Longer than any placeholder.
@@ -16,7 +21,8 @@ const LONGEST: usize = 64;
 /// The secrets of one reply.
 #[derive(Default)]
 pub(super) struct Ledger {
-    numbers: HashMap<String, usize>,
+    /// Of secrets and of personal data, each counted from one.
+    numbers: [HashMap<String, usize>; 2],
     redactions: Redactions,
 }
 
@@ -24,12 +30,15 @@ impl Ledger {
     /// The placeholder that stands for `value`, counted.
     pub(super) fn placeholder(&mut self, kind: &'static str, value: &str) -> String {
         self.count(kind, 1);
-        let next = self.numbers.len() + 1;
-        let number = self.numbers.get(value).copied().unwrap_or(next);
-        if number == next {
-            self.numbers.insert(value.to_owned(), next);
-        }
-        format!("{OPEN}{kind}#{number}{CLOSE}")
+        let personal = pii::KINDS.contains(&kind);
+        let value = if personal { pii::canonical(value) } else { Cow::Borrowed(value) };
+        let [secrets, people] = &mut self.numbers;
+        let numbers = if personal { people } else { secrets };
+        let next = numbers.len() + 1;
+        let number = *numbers.entry(value.into_owned()).or_insert(next);
+        let [secret, person] = OPEN;
+        let open = if personal { person } else { secret };
+        format!("{open}{kind}#{number}{CLOSE}")
     }
 
     /// Counts `count` more of this kind.
@@ -48,13 +57,14 @@ impl Ledger {
 
 /// The length of the placeholder `text` begins with.
 pub(super) fn placeholder_len(text: &str) -> Option<usize> {
-    let rest = text.strip_prefix(OPEN)?;
+    let open = OPEN.iter().find(|open| text.starts_with(**open))?;
+    let rest = text.get(open.len()..)?;
     let rest = rest.get(..rest.floor_char_boundary(LONGEST))?;
     let (kind, rest) = rest.split_once('#')?;
     let (number, _) = rest.split_once(CLOSE)?;
     let named = kind.len() < LONGEST && kind.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-'));
     let numbered = (1..=20).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-    (named && numbered).then(|| OPEN.len() + kind.len() + 1 + number.len() + CLOSE.len_utf8())
+    (named && numbered).then(|| open.len() + kind.len() + 1 + number.len() + CLOSE.len_utf8())
 }
 
 /// The mark in place of `dropped` that was cut off, e.g. `‹cut:12 bytes›`.

@@ -27,15 +27,17 @@ pub(super) fn kind(name: &str) -> Option<&'static str> {
         return Some("aws-secret");
     }
     for (suffix, kind) in SUFFIXES {
-        if last.ends_with(suffix) || (compound.ends_with(suffix) && suffix.ends_with("key") && last == "key") {
+        if last.ends_with(suffix)
+            || (compound.ends_with(suffix)
+                && (suffix.ends_with("key") && last == "key" || *suffix == "password" && last == "word"))
+        {
             let speaks = SPEAKING.contains(&compound.as_str()) || last == *suffix && ABOUT.contains(&before);
             return (!speaks).then_some(*kind);
         }
     }
     match last {
-        "pass" | "dbpass" | "userpass" | "rootpass" | "smtppass" | "keypass" | "storepass" | "authpass" | "psk" => {
-            Some("password")
-        }
+        "pass" | "dbpass" | "userpass" | "rootpass" | "smtppass" | "keypass" | "storepass" | "authpass" | "psk"
+        | "requirepass" | "masterauth" => Some("password"),
         _ => None,
     }
 }
@@ -48,7 +50,63 @@ fn telling(name: &str) -> bool {
 }
 
 /// What every name that [`kind`] knows holds.
-const STEMS: &[&str] = &["pass", "pwd", "psk", "secret", "credential", "token", "key"];
+pub(super) const STEMS: &[&str] = &["pass", "pwd", "psk", "secret", "credential", "token", "key", "masterauth"];
+
+/// What names hold whose value is a secret only where it looks like one; `key` is in [`STEMS`].
+pub(super) const WEAK_STEMS: &[&str] = &["auth", "signature", "session", "licen", "nonce"];
+
+/// Last words of such names.
+const WEAK: &[&str] =
+    &["key", "keys", "auth", "signature", "session", "sessionid", "license", "licence", "authorization"];
+
+/// Words before `key` that make it a name in a table, or something everybody may know.
+const PUBLIC: &[&str] =
+    &["public", "pub", "host", "primary", "foreign", "cache", "index", "sort", "partition", "routing", "object", "s3"];
+
+/// Whether a value of this name is a secret if it looks like one.
+pub(super) fn weak(name: &str) -> bool {
+    let words = words(name);
+    let [rest @ .., last] = words.as_slice() else { return false };
+    name.len() <= 128
+        && WEAK.contains(&last.as_str())
+        && !rest.last().is_some_and(|word| PUBLIC.contains(&word.as_str()))
+}
+
+/// Whether the word before a name, parted by a blank, makes it public: `public key`.
+pub(super) fn public(head: &str) -> bool {
+    let Some(head) = head.strip_suffix(' ') else { return false };
+    let word = head.len() - head.bytes().rev().take(12).take_while(u8::is_ascii_alphabetic).count();
+    head.get(word..).is_some_and(|word| PUBLIC.iter().any(|known| known.eq_ignore_ascii_case(word)))
+}
+
+/// Tags of YAML that stand for a value kept elsewhere.
+const TAGS: &[&str] = &["!vault", "!secret", "!ref", "!sub", "!getatt", "!env", "!env_var", "!reference"];
+
+/// Whether `value` looks as if a machine had made it up: letters of both cases and digits in one long run, hardly any
+/// of them twice. Digests, ids and paths do not.
+pub(super) fn entropic(value: &str) -> bool {
+    let run = value.split(|c: char| !c.is_ascii_alphanumeric()).max_by_key(|run| run.len()).unwrap_or_default();
+    let has = |is: fn(&u8) -> bool| run.as_bytes().iter().any(is);
+    let mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
+    value.len() >= 20 && run.len() >= 16 && mixed && bits(run) >= 3.5
+}
+
+/// Shannon's entropy of a text, in bits a byte.
+fn bits(text: &str) -> f64 {
+    let mut counts = [0u32; 128];
+    for byte in text.bytes() {
+        if let Some(count) = counts.get_mut(usize::from(byte)) {
+            *count += 1;
+        }
+    }
+    let all = f64::from(u32::try_from(text.len()).unwrap_or(u32::MAX));
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| f64::from(*count) / all)
+        .map(|share| -share * share.log2())
+        .sum()
+}
 
 /// The kind of secret in a JSON field. Beyond [`kind`] it knows names that only there mean one.
 pub(super) fn field(name: &str, value: &Value) -> Option<&'static str> {
@@ -163,6 +221,92 @@ const ABOUT: &[&str] = &[
 /// Whole endings that are none.
 const SPEAKING: &[&str] = &["oldpwd", "nextpagetoken", "pagetoken", "nexttoken", "continuationtoken"];
 
+/// First words of prose after a name: `token: expired`, `password is …`.
+const PROSE: &[&str] = &[
+    "a",
+    "an",
+    "and",
+    "any",
+    "are",
+    "as",
+    "at",
+    "authentication",
+    "bad",
+    "by",
+    "can",
+    "cannot",
+    "check",
+    "denied",
+    "disabled",
+    "does",
+    "empty",
+    "enabled",
+    "error",
+    "expired",
+    "failed",
+    "failure",
+    "for",
+    "from",
+    "has",
+    "if",
+    "in",
+    "incorrect",
+    "invalid",
+    "is",
+    "it",
+    "login",
+    "malformed",
+    "mismatch",
+    "missing",
+    "must",
+    "no",
+    "not",
+    "of",
+    "off",
+    "ok",
+    "on",
+    "optional",
+    "or",
+    "permission",
+    "prompt",
+    "rejected",
+    "required",
+    "reset",
+    "set",
+    "should",
+    "skipped",
+    "str",
+    "string",
+    "succeeded",
+    "that",
+    "the",
+    "to",
+    "too",
+    "unable",
+    "unauthorized",
+    "unexpected",
+    "unknown",
+    "unset",
+    "unsupported",
+    "updated",
+    "valid",
+    "verification",
+    "was",
+    "were",
+    "will",
+    "with",
+    "wrong",
+    "yes",
+    "you",
+    "your",
+];
+
+/// Whether `word` goes on a sentence instead of being a value.
+pub(super) fn prose(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| c.is_ascii_punctuation()).to_ascii_lowercase();
+    PROSE.contains(&word.as_str())
+}
+
 /// The words of a name, in lower case: `dbPassword`, `DB_PASSWORD` and `db-password` have the same two.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
@@ -199,12 +343,28 @@ pub(super) fn placeholder(value: &str) -> bool {
     if matches!(lower.as_str(), "null" | "(null)" | "true" | "false" | "none" | "nil" | "undefined") {
         return true;
     }
+    if TAGS.contains(&lower.as_str()) {
+        return true;
+    }
     if lower.len() > 2 && lower.bytes().all(|byte| matches!(byte, b'x' | b'*')) {
         return true;
     }
     let inner = |open: &str, close: &str| lower.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
     if let Some(word) = inner("<", ">").or(inner("[", "]")).or(inner("(", ")")).or(Some(&lower)) {
-        let masked = matches!(word, "redacted" | "hidden" | "filtered" | "masked" | "removed" | "secret" | "omitted");
+        let masked = matches!(
+            word,
+            "redacted"
+                | "hidden"
+                | "filtered"
+                | "masked"
+                | "removed"
+                | "secret"
+                | "omitted"
+                | "sensitive"
+                | "sensitive value"
+                | "known after apply"
+                | "sensitive, known after apply"
+        );
         if masked && (word.len() < lower.len() || word == "redacted") {
             return true;
         }
@@ -225,121 +385,4 @@ fn variable(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_hold_secrets_are_known_in_every_spelling() {
-        for name in [
-            "password",
-            "PASSWORD",
-            "dbPassword",
-            "DB_PASSWORD",
-            "db-password",
-            "spring.datasource.password",
-            "passwd",
-            "PGPASSWORD",
-            "MYSQL_PWD",
-            "passphrase",
-            "secret",
-            "clientSecret",
-            "client_secret",
-            "JWTSecret",
-            "token",
-            "authToken",
-            "_authToken",
-            "X-Auth-Token",
-            "api_key",
-            "apiKey",
-            "APIKey",
-            "API key",
-            "x-api-key",
-            "aws_secret_access_key",
-            "SecretAccessKey",
-            "AccountKey",
-            "private_key",
-            "PrivateKey",
-            "password2",
-            "PASSWORD_1",
-            "password_confirmation",
-            "SECRET_KEY_BASE",
-            "db_pass",
-            "SMTP_PASS",
-            "psk",
-            "passwords",
-        ] {
-            assert!(kind(name).is_some(), "{name}");
-        }
-        assert_eq!(kind("AWS_SECRET_ACCESS_KEY"), Some("aws-secret"));
-    }
-
-    #[test]
-    fn every_known_name_holds_a_stem() {
-        let lone = ["pass", "dbpass", "userpass", "rootpass", "smtppass", "keypass", "storepass", "authpass", "psk"];
-        for known in SUFFIXES.iter().map(|(suffix, _)| *suffix).chain(lone).chain(["accesskey"]) {
-            assert!(telling(known), "{known}");
-        }
-    }
-
-    #[test]
-    fn names_that_only_speak_of_them_are_not() {
-        for name in [
-            "token_count",
-            "password_changed_at",
-            "secret_name",
-            "tokens_per_minute",
-            "key_id",
-            "access_key_id",
-            "tokens",
-            "next_token",
-            "nextPageToken",
-            "max_token",
-            "password_file",
-            "PASSWORD_FILE",
-            "public_key",
-            "OLDPWD",
-            "bypass",
-            "compass",
-            "LoadCredential",
-            "token_type",
-            "token_ttl",
-            "key",
-            "name",
-            "",
-            "PasswordAuthentication",
-            "secretary",
-            "systemd-ask-password-console.path",
-        ] {
-            assert_eq!(kind(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn stand_ins_are_no_secrets() {
-        for value in [
-            "",
-            " ",
-            "***",
-            "********",
-            "xxxx",
-            "<redacted>",
-            "[REDACTED]",
-            "redacted",
-            "<your-password>",
-            "null",
-            "true",
-            "None",
-            "$VAR",
-            "${VAR}",
-            "{{ .Values.x }}",
-            "‹secret:token#1›",
-            "‹cut:12 bytes›",
-            "...",
-        ] {
-            assert!(placeholder(value), "{value}");
-        }
-        for value in ["hunter2", "$ecret", "x", "nullable", "<a1>", "‹secret:hunter2", "0", "pass word"] {
-            assert!(!placeholder(value), "{value}");
-        }
-    }
-}
+mod tests;

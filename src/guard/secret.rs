@@ -1,107 +1,195 @@
-//! Secrets inside one text. Answers for which parts of it are secret and of which kind; never changes the rest.
+//! Secrets and personal data inside one text. Answers for which parts of it must go and of which kind they are; never
+//! changes the rest.
 //!
-//! One pass of a regex set over the text says which detectors have something to look for; a text without any
-//! suspicious part costs that pass alone.
+//! [`sweep`](super::sweep) reads the text once and says where there is something to look at. A text without any
+//! suspicious part costs that reading alone.
 
-use std::{borrow::Cow, ops::Range, sync::LazyLock};
-
-use regex::{Regex, RegexSet};
-
-use super::{
-    ledger::{Ledger, placeholder_len},
-    name, pair, pem,
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{Arc, LazyLock},
 };
 
-/// Tokens that are known by their own form: kind and pattern. The forms are those the issuers publish.
-const TOKENS: &[(&str, &str)] = &[
-    ("tailops-token", r"tailops_[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}"),
-    ("jwt", r"eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*){2,4}"),
-    ("tailscale-key", r"tskey-[A-Za-z0-9-]{10,}"),
-    ("aws-key", r"(?-u:\b)(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?-u:\b)"),
-    ("github-token", r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"),
-    ("gitlab-token", r"gl(?:pat|dt|rt|cbt|ptt|ft|agent|oas)-[A-Za-z0-9_.-]{16,}"),
-    (
-        "slack-token",
-        r"xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/[A-Za-z0-9/]{20,}",
-    ),
-    ("google-key", r"AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{20,}|(?-u:\b)ya29\.[A-Za-z0-9_-]{20,}"),
-    ("stripe-key", r"[srp]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{20,}"),
-    ("ai-key", r"(?-u:\b)sk-(?:(?:ant|proj|svcacct|admin|or|lf)-[A-Za-z0-9_-]{16,}|[A-Za-z0-9]{20,})"),
-    ("npm-token", r"npm_[A-Za-z0-9]{36}"),
-    ("pypi-token", r"pypi-AgE[A-Za-z0-9_-]{30,}"),
-    ("vault-token", r"(?-u:\b)hv[sbr]\.[A-Za-z0-9_-]{20,}"),
-    ("age-key", r"AGE-SECRET-KEY-1[0-9A-Z]{40,}"),
-    ("password-hash", r"\$(?:1|5|6|7|y|gy|2[abxy]|argon2(?:id|i|d))\$[./A-Za-z0-9$=,+]{20,}"),
-];
+use super::{
+    PiiSettings, command, header,
+    ledger::{Ledger, placeholder_len},
+    name, pair, pem, pii,
+    sweep::{Anchor, Anchors, Sweep},
+    token, wrapped,
+};
 
-/// `Authorization` and `Proxy-Authorization` headers with a scheme: the rest of the value.
-const AUTHORIZATION: &str = r#"(?i-u:authorization)\\*["']?[ \t]{0,8}[:=][ \t]{0,8}\\*["']?(?:(?i-u:bearer|basic|digest|negotiate|ntlm|token|apikey|aws4-hmac-sha256)[ \t]{1,8}([^\n"'\\]+)|([A-Za-z0-9+/=._~-]{16,}))"#;
-/// A bearer token elsewhere; it needs a digit to be told from prose.
-const BEARER: &str = r"(?-u:\b)(?i-u:bearer)[ \t]{1,8}([A-Za-z0-9._~+/=-]{16,})";
-/// `Cookie` and `Set-Cookie` headers: all their pairs.
-const COOKIE: &str =
-    r#"(?-u:\b)(?i-u:(?:set-)?cookie2?)\\*["']?[ \t]{0,8}:[ \t]{0,8}\\*["']?([A-Za-z0-9!#$%&*+.^_|~-]+=[^\n"'\\]+)"#;
-/// `scheme://user:password@`: the password.
-const URL: &str = r#"://[^ \t\n"'<>/@:]*:([^ \t\n"'<>/?]+)@"#;
-
-/// What makes the detectors below the table worth running.
-const HINTS: &[&str] =
-    &[r"(?i-u:authorization)", r"(?i-u:bearer)[ \t]", r"(?i-u:cookie)", r"://[^ \t\n/@]*@", r"PRIVATE KEY", pair::STEM];
-
-struct Detectors {
-    gate: RegexSet,
-    tokens: Vec<(&'static str, Regex)>,
-    headers: [(&'static str, Regex); 4],
-    stem: Regex,
-}
-
-#[expect(clippy::expect_used, reason = "the patterns are constants; every test compiles them")]
-static DETECTORS: LazyLock<Detectors> = LazyLock::new(|| {
-    let regex = |pattern: &str| Regex::new(pattern).expect("a valid pattern");
-    Detectors {
-        gate: RegexSet::new(TOKENS.iter().map(|(_, pattern)| *pattern).chain(HINTS.iter().copied()))
-            .expect("valid patterns"),
-        tokens: TOKENS.iter().map(|(kind, pattern)| (*kind, regex(pattern))).collect(),
-        headers: [
-            ("authorization", regex(AUTHORIZATION)),
-            ("authorization", regex(BEARER)),
-            ("cookie", regex(COOKIE)),
-            ("url-password", regex(URL)),
-        ],
-        stem: regex(pair::STEM),
-    }
-});
-
-/// One secret in a text.
+/// One part of a text that must go.
 #[derive(Debug)]
 pub(super) struct Span {
     /// Where.
     pub(super) range: Range<usize>,
     /// What.
     pub(super) kind: &'static str,
+    /// How much its detector knows.
+    pub(super) rank: Rank,
 }
+
+/// Detectors by how much they know of what they found, the surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// A private key in armour.
+    Key,
+    /// A token of a known form.
+    Token,
+    /// Something of the above in base64.
+    Wrapped,
+    /// The place in a header, URL or command.
+    Header,
+    /// The name before it.
+    Name,
+    /// Personal data.
+    Personal,
+}
+
+/// Everything that is looked for.
+#[derive(Debug)]
+pub(super) struct Detectors {
+    anchors: Anchors,
+    /// Further names whose values are secret: lower case, letters and digits only.
+    names: Vec<String>,
+}
+
+static USUAL: LazyLock<Arc<Detectors>> = LazyLock::new(|| Arc::new(Detectors::with(Vec::new())));
 
 /// More rounds than any text was seen to need.
 const MAX_ROUNDS: usize = 8;
+/// Nothing that is looked for is shorter.
+const SHORTEST: usize = 5;
 
-/// `text` with every secret in it replaced. A secret can come to stand apart only once its neighbour is replaced, so
-/// a text that held one is searched again.
-pub(super) fn redact<'t>(text: &'t str, ledger: &mut Ledger) -> Cow<'t, str> {
-    let mut text = Cow::Borrowed(text);
-    for _ in 0..MAX_ROUNDS {
-        let spans = find(&text);
-        if spans.is_empty() {
-            break;
-        }
-        text = Cow::Owned(replace(&text, spans, ledger));
+impl Detectors {
+    /// The detectors, with `names` as further names whose values are secret.
+    pub(super) fn new(names: &[String]) -> Arc<Self> {
+        if names.is_empty() { USUAL.clone() } else { Arc::new(Self::with(names.to_vec())) }
     }
-    text
+
+    fn with(names: Vec<String>) -> Self {
+        let longest = |name: &'_ str| {
+            let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+            words.max_by_key(|word| word.len()).unwrap_or_default().to_owned()
+        };
+        let stems: Vec<String> = names.iter().map(|name| longest(name)).filter(|stem| !stem.is_empty()).collect();
+        let anchors = Anchors::new(stems.iter().map(String::as_str));
+        Self { anchors, names: names.iter().map(|name| plain(name)).collect() }
+    }
+
+    /// The kind of secret that a value of this name is.
+    pub(super) fn kind(&self, name: &str) -> Option<&'static str> {
+        name::kind(name).or_else(|| self.named(name))
+    }
+
+    /// The kind of a name the site added.
+    pub(super) fn named(&self, name: &str) -> Option<&'static str> {
+        let known = !self.names.is_empty() && name.len() <= 128 && self.names.contains(&plain(name));
+        known.then_some("named-secret")
+    }
+
+    /// Reads `text` once.
+    pub(super) fn sweep(&self, text: &str) -> Sweep {
+        if text.len() < SHORTEST { Sweep::default() } else { self.anchors.sweep(text) }
+    }
+
+    /// `text` with everything replaced that must go. `sweep` is its own. A secret can come to stand apart only once
+    /// its neighbour is replaced, so a text that held one is searched again.
+    pub(super) fn redact<'t>(
+        &self,
+        text: &'t str,
+        sweep: Sweep,
+        pii: PiiSettings,
+        ledger: &mut Ledger,
+    ) -> Cow<'t, str> {
+        let mut text = Cow::Borrowed(text);
+        let mut sweep = Some(sweep);
+        for _ in 0..MAX_ROUNDS {
+            let sweep = sweep.take().unwrap_or_else(|| self.sweep(&text));
+            let spans = self.spans(&text, &sweep, pii, wrapped::LAYERS);
+            if spans.is_empty() {
+                break;
+            }
+            text = Cow::Owned(replace(&text, spans, ledger));
+        }
+        text
+    }
+
+    /// What must go from `text` apart from personal data, in order; `layers` of base64 are unwrapped.
+    pub(super) fn secrets(&self, text: &str, layers: u8) -> Vec<Span> {
+        self.spans(text, &self.sweep(text), PiiSettings::KEEP, layers)
+    }
+
+    /// What must go: in order, apart from each other. Where two detectors overlap the whole of both is one secret, of
+    /// the kind of the surer one.
+    fn spans(&self, text: &str, sweep: &Sweep, pii: PiiSettings, layers: u8) -> Vec<Span> {
+        let mut spans = Vec::new();
+        wrapped::find(text, &sweep.words, self, layers, &mut spans);
+        pii::find(text, sweep, pii, &mut spans);
+        if !sweep.hits.is_empty() {
+            self.anchored(text, sweep, &mut spans);
+        }
+        if spans.is_empty() { spans } else { merge(text, spans) }
+    }
+
+    fn anchored(&self, text: &str, sweep: &Sweep, spans: &mut Vec<Span>) {
+        // What was read to here needs no second look by detectors of the same sort: else a text full of anchors would
+        // be read from each of them to its end.
+        let (mut tokens, mut headers, mut commands) = (0, [0; header::ANCHORS.len()], [0; command::ANCHORS.len()]);
+        let (mut jwts, mut pairs, mut armour) = (token::Jwts::default(), pair::Pairs::new(self), false);
+        for hit in &sweep.hits {
+            match hit.anchor {
+                Anchor::Token(_) | Anchor::Jwt if hit.start < tokens => {}
+                Anchor::Token(index) => {
+                    if let Some(span) = token::at(text, index, hit.start) {
+                        tokens = span.range.end;
+                        spans.extend(
+                            Some(&span)
+                                .filter(|span| span.kind == "aws-key")
+                                .and_then(|span| token::aws_secret_behind(text, &span.range)),
+                        );
+                        spans.push(span);
+                    }
+                }
+                Anchor::Jwt => {
+                    if let Some(span) = jwts.at(text, hit.start) {
+                        tokens = span.range.end;
+                        spans.push(span);
+                    }
+                }
+                Anchor::Header(index) => {
+                    if let Some(read) = headers.get_mut(index).filter(|read| hit.start >= **read)
+                        && let Some(span) = header::at(text, index, hit.start)
+                    {
+                        *read = span.range.end;
+                        spans.push(span);
+                    }
+                }
+                Anchor::Command(index) => {
+                    if let Some(read) = commands.get_mut(index).filter(|read| hit.start >= **read) {
+                        *read = command::at(text, index, hit.start..hit.end, spans);
+                    }
+                }
+                Anchor::Stem | Anchor::Weak => pairs.at(text, hit, spans),
+                Anchor::Pem => armour = true,
+                Anchor::Phone | Anchor::Marker(_) => {}
+            }
+        }
+        if armour {
+            spans.extend(pem::find(text).into_iter().map(|range| Span { range, kind: "private-key", rank: Rank::Key }));
+        }
+    }
+}
+
+/// The letters and digits of a name, in lower case.
+fn plain(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 fn replace(text: &str, spans: Vec<Span>, ledger: &mut Ledger) -> String {
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
-    for Span { range, kind } in spans {
+    for Span { range, kind, .. } in spans {
         out.push_str(text.get(from..range.start).unwrap_or_default());
         out.push_str(&ledger.placeholder(kind, text.get(range.clone()).unwrap_or_default()));
         from = range.end;
@@ -110,72 +198,23 @@ fn replace(text: &str, spans: Vec<Span>, ledger: &mut Ledger) -> String {
     out
 }
 
-/// The secrets in `text`: in order, apart from each other. Where two detectors overlap the whole of both is one
-/// secret, of the kind of the more specific one.
-pub(super) fn find(text: &str) -> Vec<Span> {
-    if too_short(text) {
-        return Vec::new();
-    }
-    let detectors = &*DETECTORS;
-    let gate = detectors.gate.matches(text);
-    if !gate.matched_any() {
-        return Vec::new();
-    }
-    // Found in order of rank: a private key tells most, a name least.
-    let mut spans = Vec::new();
-    let hinted = |hint: usize| gate.matched(TOKENS.len() + hint);
-    if hinted(4) {
-        spans.extend(pem::find(text).into_iter().map(|range| Span { range, kind: "private-key" }));
-    }
-    for (index, (kind, regex)) in detectors.tokens.iter().enumerate() {
-        if gate.matched(index) {
-            spans.extend(regex.find_iter(text).map(|found| Span { range: found.range(), kind }));
-        }
-    }
-    for (hint, (kind, regex)) in detectors.headers.iter().enumerate() {
-        if hinted(hint) {
-            let values = regex.captures_iter(text).filter_map(|found| found.get(1).or(found.get(2)));
-            let secret =
-                values.filter(|value| !name::placeholder(value.as_str()) && (hint != 1 || digit(value.as_str())));
-            spans.extend(secret.map(|value| Span { range: value.range(), kind }));
-        }
-    }
-    if hinted(5) {
-        pair::find(text, &detectors.stem, &mut spans);
-    }
-    merge(text, spans)
-}
-
-/// Whether `text` is one word, shorter than any token and without anything that could part a name from a value.
-fn too_short(text: &str) -> bool {
-    text.len() < SHORTEST && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-}
-
-/// No detector of [`TOKENS`] matches fewer bytes.
-const SHORTEST: usize = 14;
-
-/// Prose has no digits.
-fn digit(value: &str) -> bool {
-    value.bytes().any(|byte| byte.is_ascii_digit())
-}
-
 fn merge(text: &str, mut spans: Vec<Span>) -> Vec<Span> {
-    let mut ranked: Vec<(usize, Span)> = spans.drain(..).enumerate().collect();
-    ranked.sort_by_key(|(rank, span)| (span.range.start, *rank));
-    let mut merged: Vec<(usize, Span)> = Vec::new();
-    for (rank, span) in ranked {
+    spans.sort_by_key(|span| (span.range.start, span.rank));
+    let mut merged: Vec<Span> = Vec::new();
+    for span in spans {
         match merged.last_mut() {
-            Some((best, last)) if span.range.start < last.range.end => {
+            Some(last) if span.range.start < last.range.end => {
                 last.range.end = last.range.end.max(span.range.end);
-                if rank < *best {
-                    (*best, last.kind) = (rank, span.kind);
+                if span.rank < last.rank {
+                    (last.rank, last.kind) = (span.rank, span.kind);
                 }
             }
-            _ => merged.push((rank, span)),
+            _ => merged.push(span),
         }
     }
     // A second pass finds placeholders where the first found secrets.
-    merged.into_iter().map(|(_, span)| span).filter(|span| !is_placeholder(text, &span.range)).collect()
+    merged.retain(|span| !is_placeholder(text, &span.range));
+    merged
 }
 
 fn is_placeholder(text: &str, range: &Range<usize>) -> bool {

@@ -7,10 +7,17 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::{
-    GuardLimits, control,
+    GuardLimits, Injection, PiiSettings, command, control,
     ledger::{Ledger, before_open_placeholder, cut_mark},
-    name, secret,
+    marker, name, pii,
+    secret::Detectors,
+    wrapped::LAYERS,
 };
+
+/// Fields whose text names what stands in one of [`VALUE_FIELDS`].
+const NAME_FIELDS: &[&str] = &["name", "Name", "key", "Key", "k", "variable", "env", "header", "field"];
+/// Fields that hold the value of what another field names.
+const VALUE_FIELDS: &[&str] = &["value", "v", "val", "content", "current_value", "default_value"];
 
 /// Longest key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
@@ -27,9 +34,17 @@ const MAX_PATH_BYTES: usize = 200;
 /// Room for a mark.
 const MARK_BYTES: usize = 48;
 
+/// At most this many marks of instructions are named; all are counted.
+const MAX_MARKERS: usize = 16;
+/// At most this many arguments of a command are remembered.
+const SHORT_COMMAND: usize = 128;
+
 /// The state of one pass.
-pub(super) struct Walk {
+pub(super) struct Walk<'g> {
     limits: GuardLimits,
+    detectors: &'g Detectors,
+    pii: PiiSettings,
+    injection: Vec<Injection>,
     /// Whether a shortened list or map gets a mark inside, for readers who do not see the notes.
     marks: bool,
     ledger: Ledger,
@@ -48,12 +63,17 @@ pub(super) struct Findings {
     pub(super) cut: bool,
     /// Where lists, maps and nestings were cut.
     pub(super) notes: Vec<String>,
+    /// What poses as instructions, and where.
+    pub(super) injection: Vec<Injection>,
 }
 
-impl Walk {
-    pub(super) fn new(limits: GuardLimits, marks: bool) -> Self {
+impl<'g> Walk<'g> {
+    pub(super) fn new(limits: GuardLimits, detectors: &'g Detectors, pii: PiiSettings, marks: bool) -> Self {
         Self {
             limits,
+            detectors,
+            pii,
+            injection: Vec::new(),
             marks,
             ledger: Ledger::default(),
             used: 0,
@@ -68,7 +88,7 @@ impl Walk {
         if self.unnamed > 0 {
             self.notes.push(format!("cut in {} more places", self.unnamed));
         }
-        Findings { ledger: self.ledger, cut: self.cut, notes: self.notes }
+        Findings { ledger: self.ledger, cut: self.cut, notes: self.notes, injection: self.injection }
     }
 
     /// `value`, which stands under the name `at`.
@@ -119,13 +139,33 @@ impl Walk {
     }
 
     fn array(&mut self, items: Vec<Value>) -> Vec<Value> {
-        // `["--password", "x"]`: the flag names the kind of the item behind it.
-        let mut flag = None;
+        // `["--password", "x"]` and `["curl", "-u", "user:x"]`: the flag tells what the item behind it is. So does the
+        // first of two: `["DB_PASSWORD", "x"]`.
+        let pair = items.len() == 2;
+        let command = items.first().and_then(Value::as_str).filter(|name| name.len() <= SHORT_COMMAND);
+        let command = command.map(str::to_owned).unwrap_or_default();
+        let mut before: Option<String> = None;
         let (mut kept, dropped) = self.items(items, |walk, item| {
-            let kind = flag.take().filter(|_| !item.as_str().is_some_and(|item| item.starts_with('-')));
-            let item = walk.under(kind, item);
+            let flag = before.take().filter(|_| !item.as_str().is_some_and(|item| item.starts_with('-')));
+            let telling = |flag: &String| pair && item.is_string() || flag.starts_with('-');
+            let kind = flag
+                .as_deref()
+                .filter(|_| flag.as_ref().is_some_and(telling))
+                .and_then(|flag| walk.detectors.kind(flag));
+            let secret =
+                item.as_str().zip(flag.as_deref()).and_then(|(item, flag)| command::argument(&command, flag, item));
+            let item = match (secret, item) {
+                (Some(secret), Value::String(text)) if kind.is_none() => {
+                    let (head, secret) =
+                        (text.get(..secret.start).unwrap_or_default(), text.get(secret).unwrap_or_default());
+                    let head = walk.redacted(head.to_owned());
+                    let text = format!("{head}{}", walk.ledger.placeholder("password", secret));
+                    Value::String(walk.fit(text))
+                }
+                (_, item) => walk.under(kind, item),
+            };
             // Read as it leaves, so that a hidden character does not hide a flag.
-            flag = item.as_str().filter(|item| item.starts_with('-')).and_then(name::kind);
+            before = item.as_str().filter(|item| item.len() <= SHORT_COMMAND).map(str::to_owned);
             item
         });
         if dropped > 0 && self.marks {
@@ -145,7 +185,7 @@ impl Walk {
             if self.used >= self.list_limit() {
                 break;
             }
-            self.path.push(index.to_string());
+            self.path.push(format!("[{index}]"));
             kept.push(each(self, item));
             self.path.pop();
             self.used += 1;
@@ -161,8 +201,7 @@ impl Walk {
         self.used += 2;
         let (count, keep) = (fields.len(), self.keep(fields.len()));
         // `{"name": "DB_PASSWORD", "value": "x"}`: the name stands in a field of its own.
-        let named =
-            ["name", "Name", "key", "Key"].iter().find_map(|key| fields.get(*key)?.as_str().and_then(name::kind));
+        let named = NAME_FIELDS.iter().find_map(|key| self.detectors.kind(fields.get(*key)?.as_str()?));
         let mut kept = Map::new();
         let mut done = 0;
         let mut twins = 1usize;
@@ -171,8 +210,11 @@ impl Walk {
                 break;
             }
             let cleaned = self.redacted(key);
+            let is_value = || VALUE_FIELDS.iter().any(|field| cleaned.eq_ignore_ascii_case(field));
             let kind = name::field(&cleaned, &value)
-                .or(named.filter(|_| cleaned.eq_ignore_ascii_case("value") && !value.is_boolean()));
+                .or_else(|| self.detectors.named(&cleaned))
+                .or_else(|| named.filter(|_| !value.is_boolean() && is_value()))
+                .or_else(|| self.personal(&cleaned, &value));
             let cleaned = self.cut_to(cleaned, MAX_KEY_BYTES, usize::MAX);
             // Two keys that were told apart only by what was removed both stay.
             let mut key = cleaned.clone();
@@ -211,7 +253,7 @@ impl Walk {
         if value.is_string() && name::placeholder(&text) {
             return self.any(value);
         }
-        let kind = match secret::find(&text).as_slice() {
+        let kind = match self.detectors.secrets(&text, LAYERS).as_slice() {
             [only] if only.range == (0..text.len()) => only.kind,
             _ => kind,
         };
@@ -220,14 +262,65 @@ impl Walk {
         Value::String(mark)
     }
 
+    /// The kind of personal data that `value` is under a field of this name: a phone number or card number as a text or
+    /// as a number.
+    fn personal(&self, name: &str, value: &Value) -> Option<&'static str> {
+        match value {
+            Value::String(text) if text.len() <= SHORT_COMMAND => pii::field(name, text, self.pii),
+            Value::Number(number) => pii::field(name, &number.to_string(), self.pii),
+            _ => None,
+        }
+    }
+
     fn redacted(&mut self, text: String) -> String {
+        if marker::hidden(&text) {
+            self.flag("hidden-characters");
+        }
         let (clean, controls) = control::clean(&text);
         self.ledger.count("control", controls);
-        match secret::redact(&clean, &mut self.ledger) {
-            Cow::Owned(redacted) => redacted,
-            Cow::Borrowed(_) if controls == 0 => text,
-            Cow::Borrowed(_) => clean.into_owned(),
+        let mut sweep = self.detectors.sweep(&clean);
+        let found = marker::find(&clean, &sweep.hits);
+        for mark in &found {
+            self.flag(mark.name);
         }
+        let inert = marker::neutralised(&clean, &found);
+        if let Some(inert) = &inert {
+            sweep = self.detectors.sweep(inert);
+        }
+        let redacted =
+            match self.detectors.redact(inert.as_deref().unwrap_or(&clean), sweep, self.pii, &mut self.ledger) {
+                Cow::Owned(redacted) => Some(redacted),
+                Cow::Borrowed(_) => None,
+            };
+        match redacted.or(inert) {
+            Some(changed) => changed,
+            None if controls == 0 => text,
+            None => clean.into_owned(),
+        }
+    }
+
+    /// Counts a mark of instructions where the walk is, and names it.
+    fn flag(&mut self, marker: &'static str) {
+        self.ledger.count("injection", 1);
+        if self.injection.len() < MAX_MARKERS {
+            let injection = Injection { marker, r#where: self.place() };
+            if !self.injection.contains(&injection) {
+                self.injection.push(injection);
+            }
+        }
+    }
+
+    /// Where the walk is, such as `data.entries[3].msg`.
+    fn place(&self) -> String {
+        let mut place = String::new();
+        for step in &self.path {
+            if !place.is_empty() && !step.starts_with('[') {
+                place.push('.');
+            }
+            place.push_str(step);
+        }
+        place.truncate(place.floor_char_boundary(MAX_PATH_BYTES));
+        place
     }
 
     /// `text` held to both limits, and counted.
@@ -237,7 +330,7 @@ impl Walk {
             _ => self.list_limit().saturating_sub(self.used),
         };
         let text = self.cut_to(text, self.limits.max_string_bytes, room);
-        self.used += cost(&text);
+        self.used = self.used.saturating_add(cost(&text));
         text
     }
 
@@ -276,9 +369,8 @@ impl Walk {
             self.unnamed += 1;
             return;
         }
-        let path = self.path.join(".");
-        let end = path.floor_char_boundary(MAX_PATH_BYTES);
-        self.notes.push(format!("{what}: {}", path.get(..end).unwrap_or_default()));
+        let place = self.place();
+        self.notes.push(format!("{what}: {place}"));
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::CallError;
 use crate::{
     audit::Execution,
-    guard::{Guard, Output, Redactions},
+    guard::{Guard, Injection, Output, Redactions},
     model::{CorrelationId, Missing, Operation, RawOutput, StepOutcome, StepOutput},
 };
 
@@ -40,6 +40,8 @@ pub struct Envelope {
     pub redactions: Redactions,
     /// What to know besides.
     pub warnings: Vec<String>,
+    /// What in it poses as instructions; stands beside the envelope.
+    pub injection: Vec<Injection>,
 }
 
 impl Envelope {
@@ -50,7 +52,7 @@ impl Envelope {
         output: Output,
         exec: Vec<Execution>,
     ) -> Self {
-        let (content, redactions) = output.into_parts();
+        let (content, redactions, injection) = output.into_parts();
         Self {
             ok: true,
             target: operation.target.as_ref().map_or_else(|| "gateway".to_owned(), |target| target.id.to_string()),
@@ -66,6 +68,7 @@ impl Envelope {
             partial: content.partial,
             redactions,
             warnings: content.warnings,
+            injection,
         }
     }
 
@@ -127,18 +130,24 @@ pub struct Reply {
     pub is_error: bool,
     /// Whether there is no such tool, which the protocol says in its own way.
     pub unknown_tool: bool,
+    /// What in the body poses as instructions.
+    pub injection: Vec<Injection>,
 }
 
 impl Reply {
     /// The reply that `result` makes. Whatever a refusal says is guarded too.
     pub(super) fn new(correlation: CorrelationId, result: Result<Envelope, CallError>, guard: &Guard) -> Self {
         match result {
-            Ok(envelope) => Self { body: envelope.into_value(), is_error: false, unknown_tool: false },
+            Ok(mut envelope) => {
+                let injection = std::mem::take(&mut envelope.injection);
+                Self { body: envelope.into_value(), is_error: false, unknown_tool: false, injection }
+            }
             Err(error) => {
                 let mut body = Map::new();
                 body.insert("ok".into(), false.into());
                 body.insert("code".into(), error.code().into());
-                body.insert("message".into(), guard.text(&error.message()).text.into());
+                let message = guard.text(&error.message());
+                body.insert("message".into(), message.text.into());
                 body.insert("correlation_id".into(), correlation.to_string().into());
                 if let Some(hint) = error.hint() {
                     body.insert("hint".into(), guard.text(hint).text.into());
@@ -150,7 +159,10 @@ impl Reply {
                     body.insert("exec".into(), serde_json::to_value(error.exec()).unwrap_or_default());
                 }
                 let body = Value::Object(body);
-                Self { body, is_error: true, unknown_tool: matches!(error, CallError::UnknownTool(_)) }
+                let injection =
+                    message.injection.into_iter().map(|found| Injection { r#where: "message".into(), ..found });
+                let unknown_tool = matches!(error, CallError::UnknownTool(_));
+                Self { body, is_error: true, unknown_tool, injection: injection.collect() }
             }
         }
     }

@@ -2,7 +2,7 @@
 use tailops::{guard::Output, model::Content};
 
 fn smuggled(content: Content) -> Output {
-    Output { content, redactions: Default::default() }
+    Output { content, redactions: Default::default(), injection: Vec::new() }
 }
 
 fn main() {}
