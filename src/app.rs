@@ -16,7 +16,7 @@ use crate::{
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::Config,
-    exec::Executors,
+    exec::{Executors, Resolver, SystemResolver},
     fleet::Registry,
     guard::{Guard, GuardLimits},
     http::{self, Front},
@@ -68,6 +68,17 @@ impl App {
         clock: Arc<dyn Clock>,
         lock: DirectoryLock,
     ) -> Result<Self, StartError> {
+        Self::start_resolving_by(config, node, clock, lock, Arc::new(SystemResolver)).await
+    }
+
+    /// The same, with the names that probes are aimed at resolved by `resolver`.
+    pub async fn start_resolving_by(
+        config: &Config,
+        node: Arc<dyn Node>,
+        clock: Arc<dyn Clock>,
+        lock: DirectoryLock,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<Self, StartError> {
         let store = Store::open(&config.data_dir).await?;
         store.set_meta("profile", config.profile.as_str()).await?;
         let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -82,7 +93,7 @@ impl App {
             rules,
             approvals: Approvals,
             limits: limits.clone(),
-            executors: Executors::new(config.exec, clock.clone()),
+            executors: Executors::new(config.exec, clock.clone()).resolving_by(resolver),
             guard,
             audit: audit.clone(),
             clock: clock.clone(),
@@ -168,6 +179,7 @@ fn rules(config: &Config) -> Rules {
             config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())),
         ),
         registry: Registry::new(config.targets.iter().cloned()),
+        probe: config.probe.clone(),
         profile: config.profile.as_str(),
         config_sha256: digest_of(config),
     }

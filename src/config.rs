@@ -2,6 +2,7 @@
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
 mod fleet;
+mod probe;
 mod problem;
 mod section;
 mod settings;
@@ -19,7 +20,7 @@ use std::{
 use toml::de::DeTable;
 
 use self::{problem::Report, section::Section};
-use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
+use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 
 pub use problem::{Problem, Problems};
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How operations are carried out.
     pub exec: Exec,
+    /// What probes may reach.
+    pub probe: ProbeRules,
     /// The service's own log.
     pub log: Log,
     /// The tenants, by id.
@@ -299,6 +302,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
+        probe: probe::probe(&mut root),
         log: settings::log(&mut root, profile),
         targets: fleet::targets(&mut root, &engagements),
         engagements,
@@ -309,7 +313,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
 
 impl Config {
     /// What `serve --dev` uses: this machine as target `local` of engagement `default`, with everything that can be
-    /// done to a host, files inside `data_dir`/files and /var/log, and no sudo.
+    /// done to a host, files inside `data_dir`/files and /var/log, no sudo, and probes of this machine.
     pub fn development(data_dir: PathBuf, listen: SocketAddr) -> Self {
         let engagement = EngagementId::from("default");
         let local = Target {
@@ -332,6 +336,7 @@ impl Config {
             limits: Limits::default(),
             sessions: Sessions::default(),
             exec: Exec::default(),
+            probe: probe::development(),
             log: Log::default(),
             engagements: vec![Engagement { id: engagement, tools: None }],
             targets: vec![local],

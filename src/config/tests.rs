@@ -240,7 +240,7 @@ fn a_target_reads_as_written() {
 fn development_offers_this_machine_and_would_pass_as_a_file() {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config::development(PathBuf::from("/tmp/state"), listen);
-    let text = "profile = \"development\"\ndata_dir = \"/tmp/state\"\nnode.listen = \"127.0.0.1:0\"\n[engagements.default]\n[targets.local]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:admin\", \"log:read\", \"network:diag\", \"file:write\"]\nroots = [\"/tmp/state/files\", \"/var/log\"]\n";
+    let text = "profile = \"development\"\ndata_dir = \"/tmp/state\"\nnode.listen = \"127.0.0.1:0\"\nprobe.networks = [\"127.0.0.0/8\", \"::1/128\"]\nprobe.urls.gateway.url = \"http://127.0.0.1:8080/healthz\"\n[engagements.default]\n[targets.local]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:admin\", \"log:read\", \"network:diag\", \"file:write\"]\nroots = [\"/tmp/state/files\", \"/var/log\"]\n";
     assert_eq!(format!("{config:?}"), format!("{:?}", read_text(text).unwrap()));
 }
 
@@ -261,7 +261,19 @@ fn documented() -> Vec<(&'static str, Option<&'static str>)> {
 /// What the loader says it knows: it lists the keys of a table to whoever writes an unknown one there.
 fn understood() -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    for table in ["", "node.", "http.", "limits.", "sessions.", "exec.", "log.", "engagements.NAME.", "targets.NAME."] {
+    for table in [
+        "",
+        "node.",
+        "http.",
+        "limits.",
+        "sessions.",
+        "exec.",
+        "probe.",
+        "probe.urls.NAME.",
+        "log.",
+        "engagements.NAME.",
+        "targets.NAME.",
+    ] {
         let text = format!("{}zzz = 1\n", table.replace("NAME", "x"));
         let problems = read_text(&text).unwrap_err();
         let listed = problems
@@ -271,7 +283,8 @@ fn understood() -> BTreeSet<String> {
         keys.extend(listed.split(", ").map(|key| format!("{table}{key}")));
     }
     keys.retain(|key| {
-        !["node", "http", "limits", "sessions", "exec", "log", "engagements", "targets"].contains(&key.as_str())
+        !["node", "http", "limits", "sessions", "exec", "probe", "probe.urls", "log", "engagements", "targets"]
+            .contains(&key.as_str())
     });
     keys
 }
@@ -296,5 +309,5 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 5, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 7, "all but required keys and those without a default");
 }
