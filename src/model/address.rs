@@ -52,9 +52,12 @@ fn numbered(ip: IpAddr) -> u128 {
 
 /// The first `bits` of `ip`; none where it has fewer.
 fn prefix(ip: IpAddr, bits: u8) -> Option<u128> {
-    let width = if ip.is_ipv4() { 32 } else { 128 };
-    let mask = if bits == 0 { 0 } else { u128::MAX.checked_shl(128 - u32::from(bits))? };
-    (bits <= width).then(|| numbered(ip) & mask)
+    if bits > if ip.is_ipv4() { 32 } else { 128 } {
+        return None;
+    }
+    // A shift by the whole width is none at all: then nothing is left of the address.
+    let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+    Some(numbered(ip) & mask)
 }
 
 impl FromStr for Network {

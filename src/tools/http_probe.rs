@@ -14,8 +14,8 @@ use super::{
     systemd::{missing, section},
 };
 use crate::model::{
-    AddressRefused, Content, Effect, Findings, Host, HttpMethod, HttpUrl, Missing, Operation, Probe, ProbeKind,
-    RawOutput, Risk, Scope, Script, ScriptOutput, Step, Template, Via,
+    AddressRefused, Content, Effect, Findings, HttpMethod, HttpUrl, Missing, Operation, Probe, ProbeKind, RawOutput,
+    Risk, Scope, Script, ScriptOutput, Step, Template, Via,
 };
 
 mod curl;
@@ -45,6 +45,9 @@ struct Args {
     /// Who asks
     #[serde(default)]
     from: Vantage,
+    /// Only resolve and check the address
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -57,7 +60,7 @@ struct Data {
     as_expected: Option<bool>,
     error: Option<Trouble>,
     timings: Timings,
-    /// The one that was connected to
+    /// The one that is connected to
     address: Option<String>,
     tls: Option<Tls>,
     /// Where the answer points to, without query; not followed
@@ -87,7 +90,7 @@ const SPEC: Spec = Spec {
     output: schema_of::<Data>,
 };
 
-/// `$1` the checked address, `$2` URL, `$3` method, `$4` the URL's name, empty for an address, `$5` port.
+/// `$1` the checked address, `$2` URL, `$3` method, `$4` port.
 const TEMPLATE: Template = Template { id: "http_probe.v1", stdin: false, body: include_str!("http_probe/probe.sh") };
 
 /// What is shown of a redirect, in characters.
@@ -114,7 +117,7 @@ impl Tool for HttpProbe {
         let asks = (!rule.waived).then_some("the configuration does not waive it for this URL");
         let step = step(&args, url, context);
         let operation = SPEC.operation(context, Some(target), &args, vec![step])?;
-        Ok(Operation { asks, ..operation })
+        Ok(Operation { asks, dry_run: args.dry_run, ..operation })
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
@@ -151,20 +154,17 @@ fn step(args: &Args, url: HttpUrl, context: &PlanContext<'_>) -> Step {
         Method::Head => HttpMethod::Head,
         Method::Get => HttpMethod::Get,
     };
-    let name = match &url.host {
-        Host::Name(name) => name.clone(),
-        Host::Address(_) => String::new(),
-    };
     let via = match args.from {
         Vantage::Gateway => Via::Native,
         Vantage::Target => {
-            let words = [url.to_string(), method.as_str().to_owned(), name, url.port.to_string()];
+            let words = [url.to_string(), method.as_str().to_owned(), url.port.to_string()];
             Via::Target(Script { limit: Some(Duration::from_secs(15)), ..Script::new(&TEMPLATE, words) })
         }
     };
     let host = url.host.clone();
     let rules = context.probe.addresses.clone();
-    Step::Probe(Box::new(Probe { kind: ProbeKind::Http { url, method }, host, via, rules }))
+    let (kind, via) = if args.dry_run { (ProbeKind::Dns, Via::Native) } else { (ProbeKind::Http { url, method }, via) };
+    Step::Probe(Box::new(Probe { kind, host, via, rules }))
 }
 
 fn read_findings(shown: &mut Data, found: &Findings) {

@@ -50,7 +50,7 @@ struct Args {
     kind: Ask,
     /// Name or address
     host: String,
-    /// For tcp, and for tls (443)
+    /// For tcp and tls (443)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u16", range(min = 1))]
     port: Option<u16>,
@@ -110,7 +110,7 @@ struct Hop {
 const SPEC: Spec = Spec {
     name: "network_probe",
     title: "Probe the network",
-    help: "Asks one host, from the target or the gateway: ping, tcp (is the port open?), dns, trace, tls (certificate and whether it is trusted). Private addresses only where the site allows them.",
+    help: "Asks one host, from the target or the gateway: ping, tcp (is the port open?), dns, trace, tls (certificate, whether it is trusted). Private addresses only if the site allows.",
     scopes: &[Scope::NetworkDiag],
     risk: Risk::Moderate,
     effect: Effect::Read,

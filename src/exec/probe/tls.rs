@@ -1,10 +1,7 @@
 //! TLS handshakes that tell which certificate the server showed. [`look`] completes one with anybody and says whether it
 //! was trusted; [`enter`] goes on only with a server that is.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore, SignatureScheme,
@@ -111,7 +108,7 @@ async fn shake(
 
 fn server_name(host: &Host) -> Option<ServerName<'static>> {
     match host {
-        Host::Address(ip) => Some(ServerName::from(IpAddr::from(*ip))),
+        Host::Address(ip) => Some(ServerName::from(*ip)),
         Host::Name(name) => ServerName::try_from(name.clone()).ok(),
     }
 }

@@ -49,16 +49,24 @@ fn what_is_not_listed_names_the_setting() {
 }
 
 #[test]
-fn the_target_gets_the_canonical_url_and_the_name_to_pin() {
+fn the_target_gets_the_canonical_url() {
     let operation = listed().plan(&HttpProbe, json!({"url": "HTTPS://A.example:443"})).unwrap();
     assert_eq!(operation.arguments["url"], "https://a.example/");
     let Some(Step::Probe(probe)) = operation.steps.first() else { panic!("no probe") };
     let Via::Target(script) = &probe.via else { panic!("not on the target") };
-    assert_eq!(script.args, ["https://a.example/", "HEAD", "a.example", "443"]);
-    let operation = listed().plan(&HttpProbe, json!({"url": "http://127.0.0.1:8080/healthz"})).unwrap();
-    let Some(Step::Probe(probe)) = operation.steps.first() else { panic!("no probe") };
-    let Via::Target(script) = &probe.via else { panic!("not on the target") };
-    assert_eq!(script.args[2..], ["", "8080"]);
+    assert_eq!(script.args, ["https://a.example/", "HEAD", "443"]);
+}
+
+#[test]
+fn a_dry_run_sends_nothing_and_is_held_to_the_same_list() {
+    for from in ["gateway", "target"] {
+        let call = |url: &str| listed().plan(&HttpProbe, json!({"url": url, "from": from, "dry_run": true}));
+        let operation = call("https://a.example/").unwrap();
+        let Some(Step::Probe(probe)) = operation.steps.first() else { panic!("no probe") };
+        assert!(operation.dry_run && matches!((&probe.kind, &probe.via), (ProbeKind::Dns, Via::Native)), "{probe:?}");
+        assert_eq!(call("https://b.example/").unwrap_err().code, "not_allowlisted");
+        assert_eq!(call("http://10.0.0.1/").unwrap_err().code, "address_refused");
+    }
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn here(urls: &[&str]) -> impl FnOnce(&mut Config) {
     move |config| config.probe = rules
 }
 
+/// A GET.
 async fn http(gateway: &Gateway, url: &str, from: &str) -> Answer {
     let token = gateway.admin().await;
     gateway.call(&token, "http_probe", json!({"target": "local", "url": url, "from": from, "method": "GET"})).await
@@ -123,6 +124,15 @@ async fn network(gateway: &Gateway, arguments: Value) -> Answer {
         call[key] = value.clone();
     }
     gateway.call(&token, "network_probe", call).await
+}
+
+/// Whether the target had the program that the probe needs. Any other gap fails the test.
+#[track_caller]
+fn complete(answer: &Answer) -> bool {
+    answer.data();
+    let partial = &answer.content()["partial"];
+    assert!(partial.is_null() || partial[0]["reason"] == "missing_tool", "{:?}", answer.body);
+    partial.is_null()
 }
 
 /// What ran, as the record has it.
@@ -196,7 +206,7 @@ async fn a_name_that_moves_is_used_as_it_was_checked() {
         let gateway = Gateway::resolving_by(names.clone(), here(&[&url])).await;
         let answer = http(&gateway, &url, from).await;
         let data = answer.data();
-        if answer.content()["partial"].is_null() {
+        if complete(&answer) {
             assert_eq!((&data["status"], &data["address"]), (&json!(200), &json!("127.0.0.1")), "{data}");
             assert!(
                 data["timings"]["resolve_ms"].is_number() && data["timings"]["first_byte_ms"].is_number(),
@@ -221,7 +231,7 @@ async fn a_redirect_inside_is_told_and_not_followed() {
     for from in ["gateway", "target"] {
         let answer = http(&gateway, &url, from).await;
         let data = answer.data();
-        if answer.content()["partial"].is_null() {
+        if complete(&answer) {
             assert_eq!(data["status"], 302, "{data}");
             assert_eq!(data["redirect_to"], json!(location.split('?').next().unwrap()));
         }
@@ -242,6 +252,10 @@ async fn a_listed_url_needs_a_person_unless_that_is_waived() {
     let answer = http(&gateway, &asked, "gateway").await;
     assert_eq!(answer.code(), "approval_unavailable");
     assert_eq!((ran(&gateway, &answer).await, server.requests()), (vec![], 0));
+    // As the refusal's hint says, a dry run needs nobody, and sends nothing.
+    let answer = gateway.call(&token, "http_probe", json!({"target": "local", "url": asked, "dry_run": true})).await;
+    assert_eq!((&answer.data()["address"], &answer.data()["status"]), (&json!("127.0.0.1"), &Value::Null));
+    assert_eq!(answer.content()["dry_run"], true);
     for url in
         [format!("{base}/open?x=1"), format!("https://127.0.0.1:{}/open", server.port), "http://a.example/".into()]
     {
@@ -301,7 +315,7 @@ async fn a_certificate_that_is_not_trusted_is_a_result() {
     for from in ["gateway", "target"] {
         let answer = network(&gateway, json!({"kind": "tls", "host": "web.example", "port": port, "from": from})).await;
         let data = answer.data();
-        if answer.content()["partial"].is_null() {
+        if complete(&answer) {
             assert_eq!((&data["ok"], &data["tls"]["trusted"]), (&json!(true), &json!(false)), "{data}");
             let cert = &data["tls"]["cert"];
             assert_eq!(cert["sans"], json!(["web.example"]));
@@ -310,7 +324,7 @@ async fn a_certificate_that_is_not_trusted_is_a_result() {
         }
         let answer = http(&gateway, &url, from).await;
         let data = answer.data();
-        if answer.content()["partial"].is_null() {
+        if complete(&answer) {
             let error = json!({"stage": "tls", "reason": "certificate_not_trusted"});
             assert_eq!((&data["error"], &data["status"]), (&error, &Value::Null), "{data}");
             assert_eq!(data["tls"]["trusted"], false);
@@ -330,8 +344,8 @@ async fn ports_names_and_echoes_are_probed_from_both_sides() {
     for from in ["gateway", "target"] {
         let tcp = |port: u16| json!({"kind": "tcp", "host": "web.example", "port": port, "count": 2, "from": from});
         let answer = network(&gateway, tcp(server.port)).await;
-        let (data, partial) = (answer.data(), &answer.content()["partial"]);
-        if partial.is_null() {
+        let data = answer.data();
+        if complete(&answer) {
             assert_eq!(
                 (&data["ok"], &data["loss"], &data["addresses"]),
                 (&json!(true), &json!(0.0), &json!(["127.0.0.1"]))
@@ -339,7 +353,7 @@ async fn ports_names_and_echoes_are_probed_from_both_sides() {
             assert!(data["rtt_ms"]["avg"].as_f64().unwrap() < 1000.0, "{data}");
         }
         let answer = network(&gateway, tcp(closed)).await;
-        if answer.content()["partial"].is_null() {
+        if complete(&answer) {
             let error = json!({"stage": "connect", "reason": "connection_refused"});
             assert_eq!((&answer.data()["ok"], &answer.data()["error"]), (&json!(false), &error));
             assert_eq!(answer.data()["loss"], 1.0);
