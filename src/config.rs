@@ -302,7 +302,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
-        probe: probe::probe(&mut root),
+        probe: probe::probe(&mut root, &engagements),
         log: settings::log(&mut root, profile),
         targets: fleet::targets(&mut root, &engagements),
         engagements,

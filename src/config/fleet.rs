@@ -100,7 +100,8 @@ fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> O
     })
 }
 
-fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<EngagementId> {
+/// The engagement that a value names.
+pub(super) fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<EngagementId> {
     let name = value.text("the name of an engagement")?;
     let found = engagements.iter().find(|engagement| engagement.id.as_str() == name);
     if found.is_none() {

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use super::{
-    fleet::{ID, is_id},
+    Engagement,
+    fleet::{ID, is_id, owner},
     section::{Section, Value},
     settings::add_new,
 };
-use crate::model::{AddressRules, Host, HttpUrl, Network, ProbeRules, UrlRule};
+use crate::model::{AddressRules, EngagementId, Host, HttpUrl, Network, ProbeRules, UrlRule};
 
 /// The section.
-pub(super) fn probe(root: &mut Section<'_>) -> ProbeRules {
+pub(super) fn probe(root: &mut Section<'_>, engagements: &[Engagement]) -> ProbeRules {
     let mut section = root.section("probe");
     let mut networks = Vec::new();
     for item in section.value("networks").and_then(|value| value.items("networks")).unwrap_or_default() {
@@ -22,7 +23,7 @@ pub(super) fn probe(root: &mut Section<'_>) -> ProbeRules {
     let addresses = Arc::new(AddressRules::new(networks));
     let mut urls: Vec<UrlRule> = Vec::new();
     for (name, entry) in section.named("urls") {
-        if let Some((rule, value)) = url(name, entry, &addresses) {
+        if let Some((rule, value)) = url(name, entry, &addresses, engagements) {
             if urls.iter().any(|other| other.url == rule.url) {
                 value.refuse("is there already");
             } else {
@@ -46,13 +47,19 @@ fn network(value: &Value<'_>) -> Option<Network> {
     None
 }
 
-fn url<'a>(name: &str, mut section: Section<'a>, addresses: &AddressRules) -> Option<(UrlRule, Value<'a>)> {
+fn url<'a>(
+    name: &str,
+    mut section: Section<'a>,
+    addresses: &AddressRules,
+    engagements: &[Engagement],
+) -> Option<(UrlRule, Value<'a>)> {
     if !is_id(name) {
         section.refuse_name(format_args!("{name:?} is no name for a URL: {ID}"));
     }
     let value = section.required("url", "\"https://www.example.org/health\"");
     let choices = [("required", false), ("waived", true)];
     let waived = section.value("approval").and_then(|value| value.choice(&choices)).unwrap_or(false);
+    let engagements = section.value("engagements").map(|value| owners(&value, engagements));
     section.finish();
     let value = value?;
     let text = value.text("a URL such as https://www.example.org/health")?;
@@ -70,7 +77,17 @@ fn url<'a>(name: &str, mut section: Section<'a>, addresses: &AddressRules) -> Op
         value.refuse(format_args!("{ip} is {}{how}", refused.what));
         return None;
     }
-    Some((UrlRule { url, waived }, value))
+    Some((UrlRule { url, waived, engagements }, value))
+}
+
+fn owners(value: &Value<'_>, engagements: &[Engagement]) -> Vec<EngagementId> {
+    let mut owners = Vec::new();
+    for item in value.items("names of engagements").unwrap_or_default() {
+        if let Some(engagement) = owner(&item, engagements) {
+            add_new(&mut owners, engagement, &item);
+        }
+    }
+    owners
 }
 
 /// `the host must …` reads on as `it has a host that must …`.
@@ -84,7 +101,7 @@ pub(super) fn development() -> ProbeRules {
     let url = "http://127.0.0.1:8080/healthz".parse().ok();
     ProbeRules {
         addresses: Arc::new(AddressRules::new(networks)),
-        urls: url.into_iter().map(|url| UrlRule { url, waived: false }).collect(),
+        urls: url.into_iter().map(|url| UrlRule { url, waived: false, engagements: None }).collect(),
     }
 }
 
@@ -147,7 +164,7 @@ mod tests {
 
     #[test]
     fn approval_is_required_unless_an_entry_waives_it() {
-        let text = "probe.networks = [\"10.1.0.0/16\"]\n[probe.urls.a]\nurl = \"https://a.example/\"\n[probe.urls.b]\nurl = \"https://a.example/up\"\napproval = \"waived\"\n[probe.urls.c]\nurl = \"http://10.1.2.3:9090/-/healthy\"\napproval = \"required\"";
+        let text = "probe.networks = [\"10.1.0.0/16\"]\n[probe.urls.a]\nurl = \"https://a.example/\"\n[probe.urls.b]\nurl = \"https://a.example/up\"\napproval = \"waived\"\n[probe.urls.c]\nurl = \"http://10.1.2.3:9090/-/healthy\"\napproval = \"required\"\n[probe.urls.d]\nurl = \"https://b.example/\"\nengagements = [\"theirs\"]\n[engagements.theirs]";
         let rules = load(Path::new("t"), text, &[]).unwrap().probe;
         for (url, waived) in [
             ("https://a.example/up", Some(true)),
@@ -156,9 +173,25 @@ mod tests {
             ("http://10.1.2.3:9090/-/healthy", Some(false)),
             ("http://10.1.2.3/-/healthy", None),
             ("http://a.example/up", None),
+            ("https://b.example/", None),
         ] {
-            assert_eq!(rules.rule_for(&url.parse().unwrap()).map(|rule| rule.waived), waived, "{url}");
+            assert_eq!(rules.rule_for(&"ours".into(), &url.parse().unwrap()).map(|rule| rule.waived), waived, "{url}");
         }
+        assert!(rules.rule_for(&"theirs".into(), &"https://b.example/".parse().unwrap()).is_some());
+        let nobody = problem("[probe.urls.x]\nurl = \"http://a.example/\"\nengagements = [\"nobody\"]");
+        assert!(nobody.contains("probe.urls.x.engagements[0]: there is no engagement"), "{nobody}");
         assert_eq!(load(Path::new("t"), "", &[]).unwrap().probe, Default::default());
+    }
+
+    #[test]
+    fn the_example_of_the_page_loads() {
+        let page = include_str!("../../docs/probes.md");
+        let (_, block) = page.split_once("```toml\n").unwrap();
+        let (example, _) = block.split_once("```").unwrap();
+        let rules = load(Path::new("t"), &format!("{example}[engagements.default]\n"), &[]).unwrap().probe;
+        let rule = |url: &str| rules.rule_for(&"default".into(), &url.parse().unwrap()).map(|rule| rule.waived);
+        assert_eq!(rule("https://shop.example.org/health/db"), Some(true));
+        assert_eq!(rule("http://10.1.2.3:9090/-/healthy"), Some(false));
+        assert_eq!(rule("https://shop.example.org/healthy"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{AddressRefused, AddressRules, Certificate, Host, HttpUrl, Script, Stopped, UrlRule};
+use super::{AddressRefused, AddressRules, Certificate, EngagementId, Host, HttpUrl, Script, Stopped, UrlRule};
 
 /// What the configuration lets probes reach. The default lets `http_probe` reach nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,9 +16,10 @@ pub struct ProbeRules {
 }
 
 impl ProbeRules {
-    /// The entry that lets `url` be called: of those that cover it, the one that says most.
-    pub fn rule_for(&self, url: &HttpUrl) -> Option<&UrlRule> {
-        self.urls.iter().filter(|rule| rule.covers(url)).max_by_key(|rule| rule.url.path.len())
+    /// The entry that lets `engagement` call `url`: of those that cover it, the one that says most.
+    pub fn rule_for(&self, engagement: &EngagementId, url: &HttpUrl) -> Option<&UrlRule> {
+        let covering = self.urls.iter().filter(|rule| rule.is_for(engagement) && rule.covers(url));
+        covering.max_by_key(|rule| rule.url.path.len())
     }
 }
 

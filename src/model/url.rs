@@ -4,7 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Host, HostFault};
+use super::{EngagementId, Host, HostFault};
 
 /// The longest URL, in bytes.
 const LONGEST: usize = 2048;
@@ -142,9 +142,16 @@ pub struct UrlRule {
     pub url: HttpUrl,
     /// Whether a call needs no person's yes.
     pub waived: bool,
+    /// The only tenants it is for; none means every tenant.
+    pub engagements: Option<Vec<EngagementId>>,
 }
 
 impl UrlRule {
+    /// Whether this entry is for `engagement`.
+    pub fn is_for(&self, engagement: &EngagementId) -> bool {
+        self.engagements.as_ref().is_none_or(|own| own.contains(engagement))
+    }
+
     /// Whether this entry lets `url` be called.
     pub fn covers(&self, url: &HttpUrl) -> bool {
         let own = &self.url;

@@ -110,7 +110,7 @@ impl Tool for HttpProbe {
         checked("url", &url.host, &context.probe.addresses)?;
         args.url = url.to_string();
         let target = Targets::find(context, &args.target)?;
-        let rule = context.probe.rule_for(&url).ok_or_else(|| {
+        let rule = context.probe.rule_for(context.engagement, &url).ok_or_else(|| {
             ToolError::new("not_allowlisted", format!("`url`: {url} is not among the URLs that may be called"))
                 .hint("an entry of probe.urls in the gateway's configuration lets it be called")
         })?;

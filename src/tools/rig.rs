@@ -54,7 +54,8 @@ impl Rig {
             sudo: SudoPolicy::None,
         };
         let loopback = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap());
-        let health = UrlRule { url: "http://127.0.0.1:8080/healthz".parse().unwrap(), waived: false };
+        let health =
+            UrlRule { url: "http://127.0.0.1:8080/healthz".parse().unwrap(), waived: false, engagements: None };
         let probe = ProbeRules { addresses: Arc::new(AddressRules::new(loopback)), urls: vec![health] };
         Self { target, wrapper: Vec::new(), probe }
     }

@@ -95,7 +95,8 @@ fn one_url_has_one_form() {
 
 #[test]
 fn an_entry_covers_its_own_host_and_what_is_below_its_path() {
-    let covers = |entry: &str, other: &str| UrlRule { url: url(entry), waived: false }.covers(&url(other));
+    let covers =
+        |entry: &str, other: &str| UrlRule { url: url(entry), waived: false, engagements: None }.covers(&url(other));
     for (entry, other) in [
         ("https://a.example", "https://A.example/"),
         ("https://a.example", "https://a.example/any/thing"),

@@ -9,7 +9,7 @@ use crate::model::UrlRule;
 fn listed() -> Rig {
     let mut rig = Rig::new();
     for (url, waived) in [("https://a.example/", false), ("https://a.example/open", true)] {
-        rig.probe.urls.push(UrlRule { url: url.parse().unwrap(), waived });
+        rig.probe.urls.push(UrlRule { url: url.parse().unwrap(), waived, engagements: None });
     }
     rig
 }
@@ -46,6 +46,20 @@ fn what_is_not_listed_names_the_setting() {
     nothing.probe.urls = Rig::new().probe.urls;
     let error = nothing.plan(&HttpProbe, json!({"url": "http://127.0.0.1:8080/healthz"})).unwrap_err();
     assert_eq!(error.code, "address_refused");
+}
+
+#[test]
+fn an_entry_of_another_tenant_lists_nothing() {
+    let mut rig = listed();
+    let url = || "https://theirs.example/".parse().unwrap();
+    let mut call = |engagements: &[&str]| {
+        let engagements = Some(engagements.iter().copied().map(Into::into).collect());
+        rig.probe.urls = vec![UrlRule { url: url(), waived: true, engagements }];
+        rig.plan(&HttpProbe, json!({"url": "https://theirs.example/"})).map(drop).map_err(|error| error.code)
+    };
+    assert_eq!(call(&["lab"]), Ok(()));
+    assert_eq!(call(&["other", "lab"]), Ok(()));
+    assert_eq!((call(&["other"]), call(&[])), (Err("not_allowlisted"), Err("not_allowlisted")));
 }
 
 #[test]

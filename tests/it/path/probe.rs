@@ -100,7 +100,10 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 fn rules(networks: &[&str], urls: &[(&str, bool)]) -> ProbeRules {
     ProbeRules {
         addresses: Arc::new(AddressRules::new(networks.iter().map(|network| network.parse().unwrap()))),
-        urls: urls.iter().map(|(url, waived)| UrlRule { url: url.parse().unwrap(), waived: *waived }).collect(),
+        urls: urls
+            .iter()
+            .map(|(url, waived)| UrlRule { url: url.parse().unwrap(), waived: *waived, engagements: None })
+            .collect(),
     }
 }
 
