@@ -20,7 +20,7 @@ use crate::{
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::Config,
-    exec::Executors,
+    exec::{Executors, Resolver, SystemResolver},
     fleet::Registry,
     guard::{Guard, GuardLimits},
     http::{self, Front},
@@ -75,6 +75,17 @@ impl App {
         clock: Arc<dyn Clock>,
         lock: DirectoryLock,
     ) -> Result<Self, StartError> {
+        Self::start_resolving_by(config, node, clock, lock, Arc::new(SystemResolver)).await
+    }
+
+    /// The same, with the names that probes are aimed at resolved by `resolver`.
+    pub async fn start_resolving_by(
+        config: &Config,
+        node: Arc<dyn Node>,
+        clock: Arc<dyn Clock>,
+        lock: DirectoryLock,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<Self, StartError> {
         let rules = Arc::new(RulesInForce::new(rules(config, clock.now())?));
         let store = Store::open(&config.data_dir).await?;
         store.set_meta("profile", config.profile.as_str()).await?;
@@ -89,7 +100,7 @@ impl App {
             rules,
             approvals: Approvals,
             limits: limits.clone(),
-            executors: Executors::new(config.exec, clock.clone()),
+            executors: Executors::new(config.exec, clock.clone()).resolving_by(resolver),
             guard,
             audit: audit.clone(),
             clock: clock.clone(),
@@ -189,6 +200,7 @@ pub fn rules(config: &Config, now: Timestamp) -> Result<Rules, SiteProblems> {
             site,
         ),
         registry: Registry::new(config.targets.iter().cloned()),
+        probe: config.probe.clone(),
         profile: config.profile.as_str(),
         config_sha256: digest_of(config, &files),
     })

@@ -4,6 +4,7 @@
 mod fleet;
 mod guard;
 mod policy;
+mod probe;
 mod problem;
 mod section;
 mod settings;
@@ -21,7 +22,7 @@ use std::{
 use toml::de::DeTable;
 
 use self::{problem::Report, section::Section};
-use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
+use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 
 pub use guard::{Guard, PiiAction};
 pub use policy::{PolicyException, SitePolicy};
@@ -46,6 +47,8 @@ pub struct Config {
     pub exec: Exec,
     /// What is taken out of answers.
     pub guard: Guard,
+    /// What probes may reach.
+    pub probe: ProbeRules,
     /// The service's own log.
     pub log: Log,
     /// The site's own rules.
@@ -309,6 +312,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
         guard: guard::guard(&mut root),
+        probe: probe::probe(&mut root, &engagements),
         log: settings::log(&mut root, profile),
         policy: policy::policy(&mut root, &targets, tools),
         targets,
@@ -320,7 +324,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
 
 impl Config {
     /// What `serve --dev` uses: this machine as target `local` of engagement `default`, with everything that can be
-    /// done to a host, files inside `data_dir`/files and /var/log, and no sudo.
+    /// done to a host, files inside `data_dir`/files and /var/log, no sudo, and probes of this machine.
     pub fn development(data_dir: PathBuf, listen: SocketAddr) -> Self {
         let engagement = EngagementId::from("default");
         let local = Target {
@@ -344,6 +348,7 @@ impl Config {
             sessions: Sessions::default(),
             exec: Exec::default(),
             guard: Guard::default(),
+            probe: probe::development(),
             log: Log::default(),
             policy: SitePolicy::default(),
             engagements: vec![Engagement { id: engagement, tools: None }],

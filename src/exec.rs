@@ -8,6 +8,7 @@ mod capture;
 mod group;
 mod launch;
 mod local;
+mod probe;
 mod queue;
 
 use std::{sync::Arc, time::Duration};
@@ -15,10 +16,13 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use self::{local::Local, queue::Queue};
+pub use self::probe::{Resolver, SystemResolver};
+use self::{local::Local, probe::Prober, queue::Queue};
 use crate::{
     config::Exec,
-    model::{Clock, Operation, RawOutput, Script, ScriptOutput, Step, StepOutcome, StepOutput, Target},
+    model::{
+        Clock, Operation, Probe, ProbeEnd, RawOutput, Script, ScriptOutput, Step, StepOutput, Target, TargetKind, Via,
+    },
     policy::Permit,
 };
 
@@ -53,8 +57,8 @@ impl ExecError {
 
 /// One way of reaching targets. Implemented only by the private modules of `exec`.
 trait Executor: Send + Sync {
-    /// Whether this backend runs `step` on `target`.
-    fn performs(&self, target: &Target, step: &Step) -> bool;
+    /// Whether this backend runs scripts on targets of this kind.
+    fn performs(&self, kind: TargetKind) -> bool;
 
     /// Runs `script` on `target` to its end. `limit` is in whole seconds, at least one. Cancelling stops the command;
     /// dropping the future kills it.
@@ -67,12 +71,19 @@ trait Executor: Send + Sync {
     ) -> BoxFuture<'a, ScriptOutput>;
 }
 
-/// The scripts of an operation in order, each with the backend that runs it.
-type Plan<'a> = Vec<(&'a dyn Executor, &'a Script)>;
+/// One step of an operation, with the backend that runs its script.
+enum Work<'a> {
+    Script(&'a dyn Executor, &'a Script),
+    Probe(&'a Probe, Option<(&'a dyn Executor, &'a Script)>),
+}
+
+/// The steps of an operation in order.
+type Plan<'a> = Vec<Work<'a>>;
 
 /// Every backend, behind one queue.
 pub struct Executors {
     backends: Vec<Box<dyn Executor>>,
+    prober: Prober,
     queue: Queue,
     clock: Arc<dyn Clock>,
 }
@@ -82,9 +93,15 @@ impl Executors {
     pub fn new(settings: Exec, clock: Arc<dyn Clock>) -> Self {
         Self {
             backends: vec![Box::new(Local::new(settings))],
+            prober: Prober::new(Arc::new(SystemResolver)),
             queue: Queue::new(settings.concurrency, settings.queue_timeout),
             clock,
         }
+    }
+
+    /// The same, with names resolved by `resolver`.
+    pub fn resolving_by(self, resolver: Arc<dyn Resolver>) -> Self {
+        Self { prober: Prober::new(resolver), ..self }
     }
 
     /// Runs the permitted operation: its steps in order, up to the first that did not end by itself.
@@ -103,31 +120,62 @@ impl Executors {
     async fn perform(&self, operation: Operation, cancel: &CancellationToken) -> Result<RawOutput, ExecError> {
         let (target, plan) = self.plan(&operation)?;
         let mut outputs = Vec::with_capacity(plan.len());
-        for (backend, script) in plan {
-            let output = backend.run(&target, script, limit(&target, script), cancel).await;
-            let ended = matches!(output.outcome, StepOutcome::Exited(_));
-            outputs.push(StepOutput::Script(Box::new(output)));
-            if !ended {
+        for work in plan {
+            match work {
+                Work::Script(backend, script) => outputs.push(on_target(backend, &target, script, cancel).await),
+                Work::Probe(probe, rest) => self.probe(&target, probe, rest, cancel, &mut outputs).await,
+            }
+            if outputs.last().is_some_and(|output| output.unfinished().is_some()) {
                 break;
             }
         }
         Ok(RawOutput { operation, outputs })
     }
 
+    /// The gateway's part of `probe`, then that of its script, which gets the address that was checked.
+    async fn probe(
+        &self,
+        target: &Target,
+        probe: &Probe,
+        rest: Option<(&dyn Executor, &Script)>,
+        cancel: &CancellationToken,
+        outputs: &mut Vec<StepOutput>,
+    ) {
+        let aimed = self.prober.run(probe, target.timeout, cancel).await;
+        let goes_on = aimed.end == ProbeEnd::Aimed;
+        let address = aimed.findings.addresses.first().map(ToString::to_string);
+        outputs.push(StepOutput::Probe(Box::new(aimed)));
+        if let Some((backend, script)) = rest.filter(|_| goes_on) {
+            let mut script = script.clone();
+            script.args.insert(0, address.unwrap_or_default());
+            outputs.push(on_target(backend, target, &script, cancel).await);
+        }
+    }
+
     /// The target and, for every step, the backend that runs it. Found before anything starts, so that an operation
     /// is not left half done because a later step has no backend.
     fn plan<'a>(&'a self, operation: &'a Operation) -> Result<(Arc<Target>, Plan<'a>), ExecError> {
         let target = operation.target.clone().ok_or(ExecError::NoExecutor)?;
+        let backend = |kind| {
+            let backend = self.backends.iter().find(|backend| backend.performs(kind));
+            backend.map(|backend| backend.as_ref())
+        };
         let plan = operation.steps.iter().map(|step| match step {
-            Step::Script(script) => {
-                let backend = self.backends.iter().find(|backend| backend.performs(&target, step))?;
-                Some((backend.as_ref(), script))
-            }
+            Step::Script(script) => Some(Work::Script(backend(target.kind)?, script)),
+            Step::Probe(probe) => match &probe.via {
+                Via::Native => Some(Work::Probe(probe, None)),
+                Via::Here(script) => Some(Work::Probe(probe, Some((backend(TargetKind::Local)?, script)))),
+                Via::Target(script) => Some(Work::Probe(probe, Some((backend(target.kind)?, script)))),
+            },
             Step::Gateway(_) => None,
         });
         let plan = plan.collect::<Option<Plan<'_>>>().ok_or(ExecError::NoExecutor)?;
         Ok((target, plan))
     }
+}
+
+async fn on_target(backend: &dyn Executor, target: &Target, script: &Script, cancel: &CancellationToken) -> StepOutput {
+    StepOutput::Script(Box::new(backend.run(target, script, limit(target, script), cancel).await))
 }
 
 /// How long `script` may run: the shorter of its own limit and the target's, in the whole seconds that `timeout` on

@@ -2,32 +2,45 @@
 //! back. Answers for their shape and for the pure rules on them (scope closure, quoting, canonical JSON); does no
 //! I/O and knows no one else.
 
+mod address;
 mod canonical;
+mod certificate;
 mod clock;
 mod content;
 mod failpoint;
+mod host;
 mod ids;
 mod operation;
 mod output;
+mod probe;
 mod question;
 mod risk;
 mod scope;
 mod step;
 mod target;
 mod units;
+mod url;
 
+pub use address::{AddressRefused, AddressRules, Network, NotANetwork};
 pub use canonical::{KeyFault, canonical_json, check_keys, hex};
+pub use certificate::Certificate;
 pub use clock::{Clock, SystemClock};
 pub use content::{Content, Missing};
 #[cfg(debug_assertions)]
 pub(crate) use failpoint::choose_failpoint;
 pub(crate) use failpoint::failpoint;
+pub use host::{Host, HostFault};
 pub use ids::{CorrelationId, EngagementId, Jti, TargetId};
 pub use operation::Operation;
 pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped};
+pub use probe::{
+    Failure, Findings, HttpHead, HttpMethod, Probe, ProbeEnd, ProbeKind, ProbeOutput, ProbeRules, SHOWN_HEADERS,
+    TlsFindings, Via,
+};
 pub use question::{AuditFilter, FleetFilter, Inquiry, Question};
 pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};
 pub use target::{SudoPolicy, Target, TargetKind};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};
+pub use url::{HttpUrl, UrlFault, UrlRule};

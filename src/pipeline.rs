@@ -27,7 +27,7 @@ use crate::{
     exec::Executors,
     guard::Guard,
     limits::Limits,
-    model::{Clock, CorrelationId, Step, StepOutcome, StepOutput, failpoint},
+    model::{Clock, CorrelationId, Step, StepOutput, failpoint},
     policy::Decision,
     tools::{self, Kind, PlanContext, Tool},
 };
@@ -149,10 +149,8 @@ impl Pipeline {
         };
         failpoint("after-run");
         let exec = reply::executions(&raw);
-        if let Some(StepOutput::Script(last)) = raw.outputs.last()
-            && !matches!(last.outcome, StepOutcome::Exited(_))
-        {
-            return Err(CallError::Unfinished { outcome: last.outcome.clone(), changes, exec });
+        if let Some(outcome) = raw.outputs.last().and_then(StepOutput::unfinished) {
+            return Err(CallError::Unfinished { outcome, changes, exec });
         }
         let content = match tool.render(&raw) {
             Ok(content) => content,
@@ -171,7 +169,12 @@ impl Pipeline {
     }
 
     fn plan_context<'a>(&self, caller: &'a Caller, rules: &'a Rules) -> PlanContext<'a> {
-        PlanContext { engagement: &caller.token().engagement, registry: &rules.registry, now: self.clock.now() }
+        PlanContext {
+            engagement: &caller.token().engagement,
+            registry: &rules.registry,
+            probe: &rules.probe,
+            now: self.clock.now(),
+        }
     }
 
     /// The tools that `caller` could be allowed to call on anything it can reach: what a list shows.

@@ -8,11 +8,14 @@ mod file_read;
 mod fleet_list;
 mod gateway_inspect;
 mod host_inspect;
+mod http_probe;
 mod journal_query;
 mod kit;
 mod network_inspect;
+mod network_probe;
 mod paths;
 mod policy_explain;
+mod probes;
 mod process_list;
 mod process_signal;
 mod procfs;
@@ -38,6 +41,8 @@ pub const ALL: &[&dyn Tool] = &[
     &service_control::ServiceControl,
     &journal_query::JournalQuery,
     &network_inspect::NetworkInspect,
+    &network_probe::NetworkProbe,
+    &http_probe::HttpProbe,
     &file_list::FileList,
     &file_read::FileRead,
     &fleet_list::FleetList,

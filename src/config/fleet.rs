@@ -21,7 +21,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) const CONCURRENCY: usize = 4;
 
 /// The form of ids, segments and tags.
-const ID: &str = "1 to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
+pub(super) const ID: &str = "1 to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
 
 /// The most tags or roots of one target.
 const MOST: usize = 32;
@@ -29,7 +29,7 @@ const MOST: usize = 32;
 /// Directories whose files are views of processes and devices: `/proc/self/root` alone leads out of any root.
 const NOT_FILES: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     text.len() <= 64
         && text.bytes().next().is_some_and(plain)
@@ -100,7 +100,8 @@ fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> O
     })
 }
 
-fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<EngagementId> {
+/// The engagement that a value names.
+pub(super) fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<EngagementId> {
     let name = value.text("the name of an engagement")?;
     let found = engagements.iter().find(|engagement| engagement.id.as_str() == name);
     if found.is_none() {

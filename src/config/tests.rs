@@ -274,7 +274,7 @@ fn an_exception_needs_owner_reason_and_an_end_in_utc() {
 fn development_offers_this_machine_and_would_pass_as_a_file() {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config::development(PathBuf::from("/tmp/state"), listen);
-    let text = "profile = \"development\"\ndata_dir = \"/tmp/state\"\nnode.listen = \"127.0.0.1:0\"\n[engagements.default]\n[targets.local]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:admin\", \"log:read\", \"network:diag\", \"file:write\"]\nroots = [\"/tmp/state/files\", \"/var/log\"]\n";
+    let text = "profile = \"development\"\ndata_dir = \"/tmp/state\"\nnode.listen = \"127.0.0.1:0\"\nprobe.networks = [\"127.0.0.0/8\", \"::1/128\"]\nprobe.urls.gateway.url = \"http://127.0.0.1:8080/healthz\"\n[engagements.default]\n[targets.local]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:admin\", \"log:read\", \"network:diag\", \"file:write\"]\nroots = [\"/tmp/state/files\", \"/var/log\"]\n";
     assert_eq!(format!("{config:?}"), format!("{:?}", read_text(text).unwrap()));
 }
 
@@ -307,6 +307,8 @@ fn understood() -> BTreeSet<String> {
         "sessions.",
         "exec.",
         "guard.",
+        "probe.",
+        "probe.urls.NAME.",
         "log.",
         "policy.",
         "policy.exceptions[].",
@@ -332,6 +334,8 @@ fn understood() -> BTreeSet<String> {
             "sessions",
             "exec",
             "guard",
+            "probe",
+            "probe.urls",
             "log",
             "policy",
             "policy.exceptions",
@@ -363,5 +367,5 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 13, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 16, "all but required keys and those without a default");
 }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     config::Exec,
-    model::{Script, ScriptOutput, Step, StepOutcome, Stopped, Target, TargetKind},
+    model::{Script, ScriptOutput, StepOutcome, Stopped, Target, TargetKind},
 };
 
 /// `timeout` on the target ends a command at its limit; this much later we do it ourselves.
@@ -144,8 +144,8 @@ impl Local {
 }
 
 impl Executor for Local {
-    fn performs(&self, target: &Target, step: &Step) -> bool {
-        matches!((target.kind, step), (TargetKind::Local, Step::Script(_)))
+    fn performs(&self, kind: TargetKind) -> bool {
+        kind == TargetKind::Local
     }
 
     fn run<'a>(

@@ -11,7 +11,10 @@ use tokio::task::yield_now;
 use super::*;
 use crate::{
     auth::{self, Authenticator, Binding, Caller, MintRequest},
-    model::{Effect, FleetFilter, Question, Risk, Scope, ScopeSet, SudoPolicy, SystemClock, TargetKind, Template},
+    model::{
+        Effect, FleetFilter, Question, Risk, Scope, ScopeSet, StepOutcome, SudoPolicy, SystemClock, TargetKind,
+        Template,
+    },
     policy::{Decision, Policy, SitePolicy, SiteSource, ToolFacts},
     store::Store,
     tailnet::Peer,
@@ -231,7 +234,7 @@ async fn steps_run_in_order_up_to_the_first_that_did_not_end_by_itself() {
         .iter()
         .map(|output| match output {
             StepOutput::Script(output) => (output.template_id, output.outcome.clone(), output.stdout.text()),
-            StepOutput::Answer(_) => unreachable!("no step asks a question"),
+            StepOutput::Answer(_) | StepOutput::Probe(_) => unreachable!("no step asks a question"),
         })
         .collect();
     let expected = [

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde_json::Value;
 
-use super::Operation;
+use super::{Operation, ProbeEnd, ProbeOutput};
 
 /// What the steps of one operation gave, with the operation itself. Raw: only `guard` turns it into something that
 /// may leave.
@@ -12,7 +12,7 @@ use super::Operation;
 pub struct RawOutput {
     /// What ran.
     pub operation: Operation,
-    /// One output a step that ran; a step that failed is the last.
+    /// One output a step that ran, two where a probe ended in a script; a step that failed is the last.
     pub outputs: Vec<StepOutput>,
 }
 
@@ -23,6 +23,22 @@ pub enum StepOutput {
     Script(Box<ScriptOutput>),
     /// The gateway's answer to a question.
     Answer(Value),
+    /// A probe was made.
+    Probe(Box<ProbeOutput>),
+}
+
+impl StepOutput {
+    /// How the step ended, if it did not come to an end by itself.
+    pub fn unfinished(&self) -> Option<StepOutcome> {
+        match self {
+            Self::Script(script) if !matches!(script.outcome, StepOutcome::Exited(_)) => Some(script.outcome.clone()),
+            Self::Probe(probe) => match probe.end {
+                ProbeEnd::Stopped(stopped) => Some(StepOutcome::Stopped { limit: "cancelled", stopped }),
+                _ => None,
+            },
+            Self::Script(_) | Self::Answer(_) => None,
+        }
+    }
 }
 
 /// What running one script gave.

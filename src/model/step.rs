@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Question;
+use super::{Probe, Question};
 
 /// One typed action.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub enum Step {
     Script(Script),
     /// A question the gateway answers about itself.
     Gateway(Question),
+    /// A question to the network.
+    Probe(Box<Probe>),
 }
 
 /// A compiled-in `sh` script. Only `const` items make one; a test checks that each parses and has a unique id.

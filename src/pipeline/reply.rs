@@ -1,12 +1,17 @@
 //! What the caller gets: one envelope for every tool, or a refusal with a code, a message and a hint.
 
+use std::time::Duration;
+
+use ring::digest;
 use serde_json::{Map, Value, json};
 
 use super::CallError;
 use crate::{
     audit::Execution,
     guard::{Guard, Injection, Output, Redactions},
-    model::{CorrelationId, Missing, Operation, RawOutput, StepOutcome, StepOutput},
+    model::{
+        CorrelationId, Missing, Operation, ProbeEnd, ProbeOutput, RawOutput, ScriptOutput, StepOutcome, StepOutput, hex,
+    },
 };
 
 /// The answer to a call that worked.
@@ -170,31 +175,53 @@ impl Reply {
 
 /// What ran, for reply and record: digests and sizes, never content.
 pub(super) fn executions(raw: &RawOutput) -> Vec<Execution> {
-    raw.outputs
-        .iter()
-        .filter_map(|output| match output {
-            StepOutput::Script(script) => Some(script),
-            StepOutput::Answer(_) => None,
-        })
-        .map(|script| {
-            let (outcome, exit_code) = match &script.outcome {
-                StepOutcome::Exited(code) => ("exited".to_owned(), Some(*code)),
-                StepOutcome::Signalled(signal) => (format!("signalled:{signal}"), None),
-                StepOutcome::Stopped { limit, stopped } => {
-                    (format!("stopped:{limit}:{stopped:?}").to_lowercase(), None)
-                }
-                StepOutcome::Lost(_) => ("lost".to_owned(), None),
-                StepOutcome::NotStarted(_) => ("not_started".to_owned(), None),
-            };
-            Execution {
-                template_id: script.template_id,
-                argv_sha256: script.argv_sha256.clone(),
-                outcome,
-                exit_code,
-                stdout_bytes: script.stdout.total,
-                stdout_sha256: script.stdout.sha256.clone(),
-                duration_ms: u64::try_from(script.duration.as_millis()).unwrap_or(u64::MAX),
-            }
-        })
-        .collect()
+    let execution = |output: &StepOutput| match output {
+        StepOutput::Script(script) => Some(script_that_ran(script)),
+        StepOutput::Probe(probe) => Some(probe_that_ran(probe)),
+        StepOutput::Answer(_) => None,
+    };
+    raw.outputs.iter().filter_map(execution).collect()
+}
+
+fn script_that_ran(script: &ScriptOutput) -> Execution {
+    let (outcome, exit_code) = match &script.outcome {
+        StepOutcome::Exited(code) => ("exited".to_owned(), Some(*code)),
+        StepOutcome::Signalled(signal) => (format!("signalled:{signal}"), None),
+        StepOutcome::Stopped { limit, stopped } => (format!("stopped:{limit}:{stopped:?}").to_lowercase(), None),
+        StepOutcome::Lost(_) => ("lost".to_owned(), None),
+        StepOutcome::NotStarted(_) => ("not_started".to_owned(), None),
+    };
+    Execution {
+        template_id: script.template_id,
+        argv_sha256: script.argv_sha256.clone(),
+        outcome,
+        exit_code,
+        stdout_bytes: script.stdout.total,
+        stdout_sha256: script.stdout.sha256.clone(),
+        duration_ms: milliseconds(script.duration),
+    }
+}
+
+/// The gateway's own part of a probe: it has no output to digest.
+fn probe_that_ran(probe: &ProbeOutput) -> Execution {
+    let outcome = match &probe.end {
+        ProbeEnd::Answered => "answered".to_owned(),
+        ProbeEnd::Aimed => "aimed".to_owned(),
+        ProbeEnd::Refused(_) => "refused:address".to_owned(),
+        ProbeEnd::Failed(failure) => format!("failed:{}", failure.stage),
+        ProbeEnd::Stopped(stopped) => format!("stopped:cancelled:{stopped:?}").to_lowercase(),
+    };
+    Execution {
+        template_id: probe.template_id,
+        argv_sha256: probe.argv_sha256.clone(),
+        outcome,
+        exit_code: None,
+        stdout_bytes: 0,
+        stdout_sha256: hex(digest::digest(&digest::SHA256, b"").as_ref()),
+        duration_ms: milliseconds(probe.duration),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

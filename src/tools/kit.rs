@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     fleet::Registry,
-    model::{Effect, EngagementId, Operation, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput, Target},
+    model::{
+        Effect, EngagementId, Operation, ProbeRules, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput, Target,
+    },
 };
 
 /// What a tool acts on.
@@ -54,6 +56,8 @@ pub struct PlanContext<'a> {
     pub engagement: &'a EngagementId,
     /// All targets; asked only by engagement.
     pub registry: &'a Registry,
+    /// What probes may reach.
+    pub probe: &'a ProbeRules,
     /// Now.
     pub now: Timestamp,
 }

@@ -7,6 +7,7 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,8 +18,8 @@ use super::{PlanContext, Tool, ToolError, procfs::Stat};
 use crate::{
     fleet::Registry,
     model::{
-        Captured, Content, Effect, EngagementId, Operation, RawOutput, Scope, ScopeSet, Script, ScriptOutput, Step,
-        StepOutcome, StepOutput, SudoPolicy, Target, TargetKind,
+        AddressRules, Captured, Content, Effect, EngagementId, Operation, ProbeRules, RawOutput, Scope, ScopeSet,
+        Script, ScriptOutput, Step, StepOutcome, StepOutput, SudoPolicy, Target, TargetKind, UrlRule,
     },
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Rig {
     pub(super) target: Target,
     /// The argv that starts the shell (`setpriv …`); empty for as it is.
     pub(super) wrapper: Vec<String>,
+    /// What probes may reach: this machine, and the gateway's health.
+    pub(super) probe: ProbeRules,
 }
 
 impl Rig {
@@ -50,7 +53,11 @@ impl Rig {
             concurrency: 2,
             sudo: SudoPolicy::None,
         };
-        Self { target, wrapper: Vec::new() }
+        let loopback = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap());
+        let health =
+            UrlRule { url: "http://127.0.0.1:8080/healthz".parse().unwrap(), waived: false, engagements: None };
+        let probe = ProbeRules { addresses: Arc::new(AddressRules::new(loopback)), urls: vec![health] };
+        Self { target, wrapper: Vec::new(), probe }
     }
 
     /// [`Self::new`], where sudo may be used.
@@ -79,7 +86,7 @@ impl Rig {
         let engagement = EngagementId::from("lab");
         let registry = Registry::new([self.target.clone()]);
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let context = PlanContext { engagement: &engagement, registry: &registry, now };
+        let context = PlanContext { engagement: &engagement, registry: &registry, probe: &self.probe, now };
         tool.plan(arguments.as_object().unwrap(), &context)
     }
 
@@ -141,7 +148,12 @@ pub(super) fn call(tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Con
     Rig::new().call(tool, arguments)
 }
 
-fn printed(template_id: &'static str, outcome: StepOutcome, stdout: Vec<u8>, stderr: Vec<u8>) -> ScriptOutput {
+pub(super) fn printed(
+    template_id: &'static str,
+    outcome: StepOutcome,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+) -> ScriptOutput {
     let captured = |head: Vec<u8>| Captured { total: head.len() as u64, head, ..Captured::default() };
     ScriptOutput {
         template_id,

@@ -25,6 +25,7 @@ use tailops::{
     audit::Export,
     auth::{Binding, MintRequest, mint},
     config::Config,
+    exec::{Resolver, SystemResolver},
     model::{Clock, ScopeSet, SystemClock},
     store::Store,
     tailnet::{Connection, Node, Peer, Unidentified},
@@ -191,15 +192,30 @@ impl Gateway {
 
     /// Starts a gateway whose configuration `adjust` changed.
     pub async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let (directory, config) = Self::directory(adjust);
+        Self::on(directory, config).await
+    }
+
+    /// Starts a gateway whose configuration `adjust` changed, and whose names are resolved by `resolver`.
+    pub async fn resolving_by(resolver: Arc<dyn Resolver>, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (directory, config) = Self::directory(adjust);
+        Self::on_resolving_by(directory, config, resolver).await
+    }
+
+    fn directory(adjust: impl FnOnce(&mut Config)) -> (TempDir, Config) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap().join("data");
         let mut config = Config::development(path.clone(), "127.0.0.1:0".parse().unwrap());
         adjust(&mut config);
-        Self::on(directory, config).await
+        (directory, config)
     }
 
     /// Starts a gateway on a directory that may hold an earlier one's data.
     pub async fn on(directory: TempDir, config: Config) -> Self {
+        Self::on_resolving_by(directory, config, Arc::new(SystemResolver)).await
+    }
+
+    async fn on_resolving_by(directory: TempDir, config: Config, resolver: Arc<dyn Resolver>) -> Self {
         let lock = open_directory(&config.data_dir).unwrap();
         std::fs::create_dir_all(config.data_dir.join("files")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -208,7 +224,7 @@ impl Gateway {
         let whois = Arc::new(Mutex::new(script));
         let node = ScriptedNode { listener, whois: whois.clone() };
         let clock = Arc::new(TestClock::default());
-        let app = App::start(&config, Arc::new(node), clock.clone(), lock).await.unwrap();
+        let app = App::start_resolving_by(&config, Arc::new(node), clock.clone(), lock, resolver).await.unwrap();
         let store = app.store().clone();
         let http = http_client().build().unwrap();
         Self { app: Some(app), store, config, clock, directory, address, whois, http }

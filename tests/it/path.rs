@@ -7,6 +7,7 @@ mod http;
 mod limits;
 mod peer;
 mod policy;
+mod probe;
 mod seen;
 mod sessions;
 mod site_policy;

@@ -12,7 +12,7 @@ use crate::{
     auth::{Binding, Claims},
     config::Config,
     fleet::Registry,
-    model::{EngagementId, Operation, ScopeSet, TargetId},
+    model::{EngagementId, Operation, ProbeRules, ScopeSet, TargetId},
     pipeline::{explanation, unplanned},
     policy::{Inventory, Judgement, Policy, SitePolicy, SiteProblems, SiteSource},
     tailnet::Peer,
@@ -37,6 +37,7 @@ pub(super) struct Caller {
 pub(super) struct Simulation {
     pub(super) policy: Policy,
     registry: Registry,
+    probe: ProbeRules,
     /// Whether it is known which targets and engagements there are.
     pub(super) complete: bool,
 }
@@ -58,7 +59,7 @@ impl Simulation {
         })?;
         let engagements = config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone()));
         let registry = Registry::new(config.targets.iter().cloned());
-        Ok(Self { policy: Policy::new(engagements, site), registry, complete })
+        Ok(Self { policy: Policy::new(engagements, site), registry, probe: config.probe.clone(), complete })
     }
 
     /// Plans and judges. The inner error is the tool's: such a call comes to no judgement.
@@ -71,7 +72,7 @@ impl Simulation {
     ) -> anyhow::Result<Result<(Operation, Judgement), ToolError>> {
         let found = tools::find(tool).with_context(|| format!("there is no tool {tool:?}"))?;
         let engagement = EngagementId::from(caller.engagement.as_str());
-        let context = PlanContext { engagement: &engagement, registry: &self.registry, now };
+        let context = PlanContext { engagement: &engagement, registry: &self.registry, probe: &self.probe, now };
         let operation = match found.plan(arguments, &context) {
             Ok(operation) => operation,
             Err(error) => return Ok(Err(error)),

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     auth::Binding,
     fleet::Registry,
-    model::{ScopeSet, TargetKind},
+    model::{ProbeRules, ScopeSet, TargetKind},
     policy::{Judgement, Policy},
     tools::{self, Kind, PlanContext},
 };
@@ -112,8 +112,8 @@ fn claims(scopes: &str) -> Claims {
 
 fn operation(tool: &str, arguments: serde_json::Value) -> Operation {
     let registry = Registry::new(targets());
-    let engagement = EngagementId::from("acme");
-    let context = PlanContext { engagement: &engagement, registry: &registry, now: at(NOON) };
+    let (engagement, probe) = (EngagementId::from("acme"), ProbeRules::default());
+    let context = PlanContext { engagement: &engagement, registry: &registry, probe: &probe, now: at(NOON) };
     tools::find(tool).unwrap().plan(arguments.as_object().unwrap(), &context).unwrap()
 }
 

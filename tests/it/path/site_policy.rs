@@ -129,7 +129,7 @@ fn verdict(rules: &RulesInForce, arguments: &Value) -> Verdict {
     let rules = rules.now();
     let engagement = EngagementId::from("default");
     let now = Timestamp::now();
-    let context = PlanContext { engagement: &engagement, registry: &rules.registry, now };
+    let context = PlanContext { engagement: &engagement, registry: &rules.registry, probe: &rules.probe, now };
     let tool = tools::find("process_list").unwrap();
     let operation: Operation = tool.plan(arguments.as_object().unwrap(), &context).unwrap();
     let peer: Peer = alice("127.0.0.1:1".parse().unwrap());
