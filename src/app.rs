@@ -96,6 +96,7 @@ impl App {
         let endpoint = Endpoint::new(pipeline.clone(), config.sessions.clone(), streams.clone());
         let front = Arc::new(Front {
             settings: config.http.clone(),
+            max_file_bytes: config.files.max_bytes,
             authenticator: authenticator.clone(),
             limits,
             audit,
@@ -168,6 +169,7 @@ fn rules(config: &Config) -> Rules {
             config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())),
         ),
         registry: Registry::new(config.targets.iter().cloned()),
+        files: config.files.clone(),
         profile: config.profile.as_str(),
         config_sha256: digest_of(config),
     }

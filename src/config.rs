@@ -1,6 +1,7 @@
 //! The configuration: TOML text in, a validated [`Config`] or every problem out. Answers for defaults, ranges, unknown
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
+mod files;
 mod fleet;
 mod problem;
 mod section;
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 
+pub use files::Files;
 pub use problem::{Problem, Problems};
 
 /// Everything the service is told at start.
@@ -40,6 +42,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How operations are carried out.
     pub exec: Exec,
+    /// What may be written into files on targets.
+    pub files: Files,
     /// The service's own log.
     pub log: Log,
     /// The tenants, by id.
@@ -269,6 +273,8 @@ pub struct Engagement {
     pub id: EngagementId,
     /// The only tools its tokens may call; none means every tool.
     pub tools: Option<BTreeSet<String>>,
+    /// Its own directory on this machine: a file root of its local targets, and of nobody else's.
+    pub data_root: Option<PathBuf>,
 }
 
 /// Reads a configuration. `path` only names the file in problems; `tools` are the names of all tools.
@@ -299,6 +305,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
+        files: files::read(&mut root),
         log: settings::log(&mut root, profile),
         targets: fleet::targets(&mut root, &engagements),
         engagements,
@@ -332,8 +339,9 @@ impl Config {
             limits: Limits::default(),
             sessions: Sessions::default(),
             exec: Exec::default(),
+            files: Files::default(),
             log: Log::default(),
-            engagements: vec![Engagement { id: engagement, tools: None }],
+            engagements: vec![Engagement { id: engagement, tools: None, data_root: None }],
             targets: vec![local],
         }
     }

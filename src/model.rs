@@ -13,6 +13,7 @@ mod question;
 mod risk;
 mod scope;
 mod step;
+mod subtree;
 mod target;
 mod units;
 
@@ -29,5 +30,6 @@ pub use question::{AuditFilter, FleetFilter, Inquiry, Question};
 pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};
+pub use subtree::{Subtree, SubtreeError};
 pub use target::{SudoPolicy, Target, TargetKind};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

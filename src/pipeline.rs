@@ -167,7 +167,14 @@ impl Pipeline {
     }
 
     fn plan_context<'a>(&self, caller: &'a Caller, rules: &'a Rules) -> PlanContext<'a> {
-        PlanContext { engagement: &caller.token().engagement, registry: &rules.registry, now: self.clock.now() }
+        let token = caller.token();
+        PlanContext {
+            engagement: &token.engagement,
+            registry: &rules.registry,
+            now: self.clock.now(),
+            paths: token.paths.as_ref(),
+            files: &rules.files,
+        }
     }
 
     /// The tools that `caller` could be allowed to call on anything it can reach: what a list shows.

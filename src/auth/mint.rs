@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Binding, Claims, KeyError, KeyRing};
 use crate::{
-    model::{EngagementId, Scope, ScopeSet, TargetId},
+    model::{EngagementId, Scope, ScopeSet, Subtree, TargetId},
     store::{Store, StoreError, TokenRow},
 };
 
@@ -27,6 +27,8 @@ pub struct MintRequest {
     pub targets: Option<BTreeSet<TargetId>>,
     /// The only tools it may call.
     pub tools: Option<BTreeSet<String>>,
+    /// The only directories it may reach on targets.
+    pub paths: Option<BTreeSet<Subtree>>,
     /// How long it lives.
     pub ttl: Duration,
     /// The peer it works from.
@@ -124,6 +126,7 @@ pub async fn mint(
         engagement: request.engagement,
         targets: request.targets,
         tools: request.tools,
+        paths: request.paths,
         issued: now,
         expires: now.checked_add(request.ttl).map_err(too_long)?,
         binding: request.binding,
@@ -144,6 +147,7 @@ fn row_of(claims: &Claims, key_id: &str) -> TokenRow {
         engagement: claims.engagement.to_string(),
         targets: claims.targets.as_ref().map(|targets| targets.iter().map(TargetId::to_string).collect()),
         tools: claims.tools.as_ref().map(|tools| tools.iter().cloned().collect()),
+        paths: claims.paths.as_ref().map(|paths| paths.iter().map(Subtree::to_string).collect()),
         binding: claims.binding.to_string(),
         key_id: key_id.to_owned(),
         issued_at: claims.issued,

@@ -121,6 +121,7 @@ async fn dev_token(config: &Config, app: &App, clock: Arc<dyn Clock>) -> anyhow:
         engagement: "default".into(),
         targets: None,
         tools: None,
+        paths: None,
         ttl: DEV_TOKEN,
         binding: Binding::LocalUser(rustix::process::geteuid().as_raw()),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::{fleet::Registry, policy::Policy};
+use crate::{config::Files, fleet::Registry, policy::Policy};
 
 /// One reading of the configuration, as far as calls depend on it.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Rules {
     pub policy: Policy,
     /// The targets there are.
     pub registry: Registry,
+    /// What may be written into files.
+    pub files: Files,
     /// The configuration's profile.
     pub profile: &'static str,
     /// Hex SHA-256 of the configuration.

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Borrow,
+    collections::BTreeSet,
     io::Write,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
@@ -15,10 +16,11 @@ use serde_json::{Value, json};
 
 use super::{PlanContext, Tool, ToolError, procfs::Stat};
 use crate::{
+    config::Files,
     fleet::Registry,
     model::{
         Captured, Content, Effect, EngagementId, Operation, RawOutput, Scope, ScopeSet, Script, ScriptOutput, Step,
-        StepOutcome, StepOutput, SudoPolicy, Target, TargetKind,
+        StepOutcome, StepOutput, Subtree, SudoPolicy, Target, TargetKind,
     },
 };
 
@@ -33,6 +35,10 @@ pub(super) struct Rig {
     pub(super) target: Target,
     /// The argv that starts the shell (`setpriv …`); empty for as it is.
     pub(super) wrapper: Vec<String>,
+    /// The only directories the caller's token reaches.
+    pub(super) paths: Option<BTreeSet<Subtree>>,
+    /// What may be written.
+    pub(super) files: Files,
 }
 
 impl Rig {
@@ -50,7 +56,7 @@ impl Rig {
             concurrency: 2,
             sudo: SudoPolicy::None,
         };
-        Self { target, wrapper: Vec::new() }
+        Self { target, wrapper: Vec::new(), paths: None, files: Files::default() }
     }
 
     /// [`Self::new`], where sudo may be used.
@@ -79,7 +85,13 @@ impl Rig {
         let engagement = EngagementId::from("lab");
         let registry = Registry::new([self.target.clone()]);
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let context = PlanContext { engagement: &engagement, registry: &registry, now };
+        let context = PlanContext {
+            engagement: &engagement,
+            registry: &registry,
+            now,
+            paths: self.paths.as_ref(),
+            files: &self.files,
+        };
         tool.plan(arguments.as_object().unwrap(), &context)
     }
 
@@ -116,7 +128,9 @@ impl Rig {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(&script.input()).unwrap();
+        // A script that refuses does not read all of its data.
+        let fed = child.stdin.take().unwrap().write_all(&script.input());
+        assert!(fed.is_ok() || script.template.stdin, "{fed:?}");
         let done = child.wait_with_output().unwrap();
         let outcome = match (done.status.code(), done.status.signal()) {
             (Some(code), _) => StepOutcome::Exited(code),
