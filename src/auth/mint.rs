@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::{Binding, Claims, KeyError, KeyRing};
+use super::{Binding, Claims, KeyError, KeyRing, MAX_TOKEN_BYTES};
 use crate::{
     model::{EngagementId, Scope, ScopeSet, Subtree, TargetId},
     store::{Store, StoreError, TokenRow},
@@ -68,6 +68,9 @@ pub enum MintError {
         /// The profile that says so.
         profile: &'static str,
     },
+    /// It says so much that no gateway would read it.
+    #[error("the token would be longer than {MAX_TOKEN_BYTES} bytes: name fewer targets, tools or paths")]
+    TooLong,
     /// The keys failed.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -134,6 +137,9 @@ pub async fn mint(
     let alive = |row: &TokenRow| row.subject == claims.subject && state(row, now).usable();
     let duplicate_subject = store.tokens().await?.iter().any(alive);
     let token = claims.seal(key_id, key)?;
+    if token.expose_secret().len() > MAX_TOKEN_BYTES {
+        return Err(MintError::TooLong);
+    }
     store.insert_token(&row_of(&claims, key_id)).await?;
     Ok(Minted { claims, token, duplicate_subject })
 }

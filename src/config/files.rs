@@ -19,7 +19,7 @@ const MIME: [&str; 12] = [
     "application/json",
     "application/xml",
     "application/x-sh",
-    "application/sql",
+    "application/x-sql",
     "application/x-x509-ca-cert",
     "application/pdf",
     "application/gzip",
@@ -68,9 +68,8 @@ fn types(value: &Value<'_>) -> Vec<String> {
     for item in value.items("media types").unwrap_or_default() {
         match item.text("a media type such as text/plain") {
             Some(text) if is_type(text) => add_new(&mut types, text.to_owned(), &item),
-            Some(text) => item.refuse(format_args!(
-                "{text:?} is no media type in lower case, such as \"text/plain\" or \"text/*\""
-            )),
+            Some(text) => item
+                .refuse(format_args!("{text:?} is no media type in lower case, such as \"text/plain\" or \"text/*\"")),
             None => {}
         }
     }
@@ -117,7 +116,10 @@ pub(super) fn own_root(
             }
         } else if let Some(root) = roots.iter().find(|root| overlap(root, data_root)) {
             let root = root.display().to_string();
-            section.refuse("roots", format_args!("{root:?} shares files with the data_root of engagement {}", engagement.id));
+            section.refuse(
+                "roots",
+                format_args!("{root:?} shares files with the data_root of engagement {}", engagement.id),
+            );
         }
     }
 }
@@ -139,12 +141,21 @@ mod tests {
     fn p78_data_roots_of_two_engagements_are_apart() {
         for (one, other) in [("/srv/a", "/srv/a"), ("/srv/a", "/srv/a/b"), ("/srv/a/b", "/srv/a")] {
             let text = format!("[engagements.a]\ndata_root = \"{one}\"\n[engagements.b]\ndata_root = \"{other}\"\n");
-            assert!(problem(&text).contains("engagements.b.data_root: must be apart from the data_root of engagement a"));
+            assert!(
+                problem(&text).contains("engagements.b.data_root: must be apart from the data_root of engagement a")
+            );
         }
         for bad in ["/", "srv", "/srv/../etc", "/proc/1", "/srv/"] {
             assert!(problem(&format!("[engagements.a]\ndata_root = \"{bad}\"")).contains("engagements.a.data_root: "));
         }
-        assert!(load(Path::new("t"), "[engagements.a]\ndata_root = \"/srv/a\"\n[engagements.b]\ndata_root = \"/srv/ab\"\n", &[]).is_ok());
+        assert!(
+            load(
+                Path::new("t"),
+                "[engagements.a]\ndata_root = \"/srv/a\"\n[engagements.b]\ndata_root = \"/srv/ab\"\n",
+                &[]
+            )
+            .is_ok()
+        );
     }
 
     #[test]
@@ -157,7 +168,9 @@ mod tests {
 
     #[test]
     fn p78_a_local_target_has_its_engagements_data_root_and_no_others() {
-        let text = format!("{TWO}[targets.x]\nengagement = \"a\"\nroots = [\"/var/log\"]\n{TARGET}[targets.y]\nengagement = \"b\"\n{TARGET}");
+        let text = format!(
+            "{TWO}[targets.x]\nengagement = \"a\"\nroots = [\"/var/log\"]\n{TARGET}[targets.y]\nengagement = \"b\"\n{TARGET}"
+        );
         let config = load(Path::new("tailops.toml"), &text, &[]).unwrap();
         assert_eq!(config.targets[0].roots, [PathBuf::from("/var/log"), PathBuf::from("/srv/a")]);
         assert_eq!(config.targets[1].roots, [PathBuf::from("/srv/b")]);

@@ -261,7 +261,9 @@ fn documented() -> Vec<(&'static str, Option<&'static str>)> {
 /// What the loader says it knows: it lists the keys of a table to whoever writes an unknown one there.
 fn understood() -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    for table in ["", "node.", "http.", "limits.", "sessions.", "exec.", "log.", "engagements.NAME.", "targets.NAME."] {
+    for table in
+        ["", "node.", "http.", "limits.", "sessions.", "exec.", "files.", "log.", "engagements.NAME.", "targets.NAME."]
+    {
         let text = format!("{}zzz = 1\n", table.replace("NAME", "x"));
         let problems = read_text(&text).unwrap_err();
         let listed = problems
@@ -271,7 +273,8 @@ fn understood() -> BTreeSet<String> {
         keys.extend(listed.split(", ").map(|key| format!("{table}{key}")));
     }
     keys.retain(|key| {
-        !["node", "http", "limits", "sessions", "exec", "log", "engagements", "targets"].contains(&key.as_str())
+        !["node", "http", "limits", "sessions", "exec", "files", "log", "engagements", "targets"]
+            .contains(&key.as_str())
     });
     keys
 }
@@ -296,5 +299,5 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 5, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 6, "all but required keys and those without a default");
 }

@@ -228,7 +228,8 @@ mod tests {
     }
 
     fn call(tool: &str, arguments: &Value) -> String {
-        json!({"id": [1, {"params": {}}], "jsonrpc": "2.0", "params": {"name": tool, "arguments": arguments}}).to_string()
+        json!({"id": [1, {"params": {}}], "jsonrpc": "2.0", "params": {"name": tool, "arguments": arguments}})
+            .to_string()
     }
 
     fn refused(tool: &str, arguments: Value) -> bool {
@@ -265,8 +266,14 @@ mod tests {
         let long = "a ".repeat(60);
         let first = json!({"method": "tools/call"}).to_string().replace('}', "");
         for (body, wanted) in [
-            (format!("{first},\"params\":{{\"arguments\":{{\"content\":\"{long}\"}},\"name\":\"file_write\"}}}}"), true),
-            (format!("{first},\"params\":{{\"name\":\"file_write\",\"arguments\":{{\"content\":\"{long}\"}}}}}}"), true),
+            (
+                format!("{first},\"params\":{{\"arguments\":{{\"content\":\"{long}\"}},\"name\":\"file_write\"}}}}"),
+                true,
+            ),
+            (
+                format!("{first},\"params\":{{\"name\":\"file_write\",\"arguments\":{{\"content\":\"{long}\"}}}}}}"),
+                true,
+            ),
             (format!("{first},\"params\":{{\"name\":\"other\",\"arguments\":{{\"content\":\"{long}\"}}}}}}"), false),
         ] {
             assert_eq!(refused_after(&body, 100, 3).is_some(), wanted, "{body}");

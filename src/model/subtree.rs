@@ -101,10 +101,33 @@ mod tests {
     #[test]
     fn p73_wrong_patterns_are_refused() {
         for bad in [
-            "", "/**", "/", "**", "/var/log", "/var/log/", "/var/log/*", "/var/*/log/**", "/var/../etc/**", "/var/./log/**",
-            "//var/**", "/var//log/**", "/var/log//**", "var/log/**", "~/**", "/~root/**", "/var/%2e%2e/**", "/var\\log/**",
-            "/var/log/**/**", "/var/lo?/**", "/var/[l]og/**", "/{var,etc}/**", "/$HOME/**", "/var/\n/**", "/var/\0/**",
-            "/var/\u{2028}/**", " /var/**",
+            "",
+            "/**",
+            "/",
+            "**",
+            "/var/log",
+            "/var/log/",
+            "/var/log/*",
+            "/var/*/log/**",
+            "/var/../etc/**",
+            "/var/./log/**",
+            "//var/**",
+            "/var//log/**",
+            "/var/log//**",
+            "var/log/**",
+            "~/**",
+            "/~root/**",
+            "/var/%2e%2e/**",
+            "/var\\log/**",
+            "/var/log/**/**",
+            "/var/lo?/**",
+            "/var/[l]og/**",
+            "/{var,etc}/**",
+            "/$HOME/**",
+            "/var/\n/**",
+            "/var/\0/**",
+            "/var/\u{2028}/**",
+            " /var/**",
         ] {
             assert!(bad.parse::<Subtree>().is_err(), "{bad:?}");
         }

@@ -163,7 +163,8 @@ impl Tool for DiskInspect {
         };
         let mut seen = Seen::default();
         for record in records(&decoded("places")?) {
-            seen.place(&record, starts, args.limit as usize).ok_or_else(|| ToolError::unreadable("what fills a place"))?;
+            seen.place(&record, starts, args.limit as usize)
+                .ok_or_else(|| ToolError::unreadable("what fills a place"))?;
         }
         let places: Vec<Place> = seen.places.into_values().collect();
         let (deleted_open, deleted_elsewhere) = deleted(&decoded("deleted")?, &places);

@@ -32,7 +32,7 @@ enum Encoding {
     Base64,
 }
 
-/// Bits that let nobody run the file, nor run it as somebody else.
+// No bit lets anybody run the file, nor run it as somebody else. Not a doc comment: it would be in the schema.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 enum Mode {
     #[serde(rename = "0600")]
@@ -70,13 +70,13 @@ struct Args {
     content: String,
     #[serde(default)]
     encoding: Encoding,
-    /// What it replaces, or absent
-    #[serde(default)]
+    /// Of what it replaces, or absent
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     expect_sha256: Option<String>,
     #[serde(default)]
     mode: Mode,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     mime: Option<String>,
     #[serde(default)]
@@ -249,16 +249,20 @@ impl Tool for FileWrite {
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
         let args: Canonical = arguments(&raw.operation.arguments)?;
         let output = script(raw, 0)?;
-        let before = Before::read(&paths::section(output, "before")?).ok_or_else(|| ToolError::unreadable("what was there"))?;
+        let before =
+            Before::read(&paths::section(output, "before")?).ok_or_else(|| ToolError::unreadable("what was there"))?;
         let mut warnings = Vec::new();
         let mode = if args.dry_run {
-            let room = String::from_utf8(paths::section(output, "room")?).ok().and_then(|room| room.trim().parse::<u64>().ok());
+            let room = String::from_utf8(paths::section(output, "room")?)
+                .ok()
+                .and_then(|room| room.trim().parse::<u64>().ok());
             if room.is_none_or(|room| room < (args.size as u64).saturating_add(before.size())) {
                 warnings.push("the file system may not have room for the file and its backup".to_owned());
             }
             args.mode.as_str().to_owned()
         } else {
-            let after = Facts::words(&paths::section(output, "after")?).ok_or_else(|| ToolError::unreadable("the new file"))?;
+            let after =
+                Facts::words(&paths::section(output, "after")?).ok_or_else(|| ToolError::unreadable("the new file"))?;
             if before.facts.as_ref().is_some_and(|facts| facts.owner != after.owner) {
                 warnings.push(format!("the file belongs to {} now", after.owner));
             }

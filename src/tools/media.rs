@@ -60,11 +60,15 @@ struct Sniffed {
 pub(super) fn judge(name: &str, content: &[u8], declared: Option<&str>, files: &Files) -> Result<String, ToolError> {
     let sniffed = sniff(content)?;
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-    let named: Vec<Mime> = extension.as_deref().map(|known| mime_guess::from_ext(known).iter().collect()).unwrap_or_default();
+    let named: Vec<Mime> =
+        extension.as_deref().map(|known| mime_guess::from_ext(known).iter().collect()).unwrap_or_default();
     let mime = by_name(&sniffed, extension.as_deref(), &named).ok_or_else(|| {
         let extension = extension.as_deref().unwrap_or_default();
-        ToolError::new("type_mismatch", format!("`content`: is {}, which is not what the name's .{extension} says", sniffed.mime))
-            .hint("give the file a name whose extension fits what is in it")
+        ToolError::new(
+            "type_mismatch",
+            format!("`content`: is {}, which is not what the name's .{extension} says", sniffed.mime),
+        )
+        .hint("give the file a name whose extension fits what is in it")
     })?;
     if let Some(declared) = declared
         && !is_declared(declared, &mime, &sniffed, &named)
@@ -75,8 +79,10 @@ pub(super) fn judge(name: &str, content: &[u8], declared: Option<&str>, files: &
     if files.allows(&mime) {
         return Ok(mime);
     }
-    Err(ToolError::new("type_refused", format!("`content`: files of type {mime} are not written here"))
-        .hint(format!("what may be written: {}; files.mime in the gateway's configuration says so", files.mime.join(", "))))
+    Err(ToolError::new("type_refused", format!("`content`: files of type {mime} are not written here")).hint(format!(
+        "what may be written: {}; files.mime in the gateway's configuration says so",
+        files.mime.join(", ")
+    )))
 }
 
 fn sniff(content: &[u8]) -> Result<Sniffed, ToolError> {
@@ -231,9 +237,38 @@ mod tests {
     #[test]
     fn what_servers_keep_in_files_passes() {
         let texts = [
-            "nginx.conf", "hosts", ".bashrc", "a.service", "a.yaml", "a.yml", "a.toml", "a.ini", "a.json", "a.xml", "a.md",
-            "a.sh", "a.py", "a.sql", "a.csv", "a.html", "a.css", "a.js", "a.ts", "a.pem", "a.crt", "a.key", "id.pub", "a.log",
-            "a.env", "a.cnf", "a.list", "a.rules", "authorized_keys", "Dockerfile", "a.svg", "a.tmpl",
+            "nginx.conf",
+            "hosts",
+            ".bashrc",
+            "a.service",
+            "a.yaml",
+            "a.yml",
+            "a.toml",
+            "a.ini",
+            "a.json",
+            "a.xml",
+            "a.md",
+            "a.sh",
+            "a.py",
+            "a.sql",
+            "a.csv",
+            "a.html",
+            "a.css",
+            "a.js",
+            "a.ts",
+            "a.pem",
+            "a.crt",
+            "a.key",
+            "id.pub",
+            "a.log",
+            "a.env",
+            "a.cnf",
+            "a.list",
+            "a.rules",
+            "authorized_keys",
+            "Dockerfile",
+            "a.svg",
+            "a.tmpl",
         ];
         for name in texts {
             mime(name, b"BM or MZ, BC: only letters\n", None);

@@ -163,7 +163,8 @@ pub(super) fn file_in<'a>(field: &str, path: &'a str, target: &Target) -> Result
     let roots = roots(target)?;
     under_roots(field, path, &roots)?;
     if path.split('/').any(|name| name == TRASH) {
-        return Err(ToolError::invalid(field, format_args!("must not lie in the trash ({TRASH})")));
+        return Err(ToolError::invalid(field, format_args!("must not lie in the trash ({TRASH})"))
+            .hint("what is in the trash is for people to restore or remove"));
     }
     let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty()) else {
         return Err(ToolError::invalid(field, "must be a file, not the root of the file system"));
@@ -213,7 +214,9 @@ pub(super) fn refusal(reason: &str) -> ToolError {
             "`path`: is a symbolic link, and those are neither replaced nor deleted",
             "file_list shows what it says: name that place, if it lies under a root",
         ),
-        "trash" => ("invalid_arguments", "`path`: leads into the trash", "what is in the trash is for people to remove"),
+        "trash" => {
+            ("invalid_arguments", "`path`: leads into the trash", "what is in the trash is for people to remove")
+        }
         "exchanged" => (
             "permission_denied",
             "`path`: was exchanged for something else at that moment; nothing of it was kept in the trash",
@@ -270,7 +273,9 @@ pub(super) fn refusal(reason: &str) -> ToolError {
             "it is .tailops-trash in the root",
         ),
         "busy" => ("busy", "another write in this directory has not ended; nothing was changed", "try again"),
-        "missing_tool" => ("unsupported", "the target lacks a program that is needed", "flock, sha256sum and find are needed"),
+        "missing_tool" => {
+            ("unsupported", "the target lacks a program that is needed", "flock, sha256sum and find are needed")
+        }
         "too_far" => (
             "too_large",
             "`start_line`: lies beyond the first 64 MiB, the part in which lines are counted",

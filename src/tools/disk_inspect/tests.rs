@@ -9,10 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::tools::{
-    paths::sandbox::Sandbox,
-    rig::fits_budget,
-};
+use crate::tools::{paths::sandbox::Sandbox, rig::fits_budget};
 
 fn inspect(sandbox: &Sandbox, args: Value) -> Content {
     sandbox.call(&DiskInspect, args).unwrap()
@@ -49,7 +46,9 @@ fn p71_only_directories_inside_the_roots_are_looked_at() {
     let sandbox = Sandbox::new();
     symlink("../outside", sandbox.inside("link")).unwrap();
     fs::write(sandbox.inside("file"), "x").unwrap();
-    for (path, wanted) in [("link", "outside_roots"), ("link/folder", "outside_roots"), ("file", "not_directory"), ("no", "not_found")] {
+    for (path, wanted) in
+        [("link", "outside_roots"), ("link/folder", "outside_roots"), ("file", "not_directory"), ("no", "not_found")]
+    {
         let refused = sandbox.call(&DiskInspect, json!({"path": sandbox.arg(path)})).unwrap_err();
         assert_eq!(refused.code, wanted, "{path}");
     }
@@ -83,10 +82,16 @@ fn deleted_files_that_are_open_are_shown_below_the_roots_and_counted_elsewhere()
     let content = inspect(&sandbox, json!({"path": sandbox.roots[0]}));
     let deleted = content.data["deleted_open"].as_array().unwrap();
     assert_eq!(deleted.len(), 1, "{deleted:?}");
-    assert_eq!((&deleted[0]["path"], &deleted[0]["pid"]), (&json!(sandbox.inside("gone.log")), &json!(std::process::id())));
+    assert_eq!(
+        (&deleted[0]["path"], &deleted[0]["pid"]),
+        (&json!(sandbox.inside("gone.log")), &json!(std::process::id()))
+    );
     assert!(deleted[0]["bytes"].as_u64().unwrap() >= 300_000);
     let elsewhere = &content.data["deleted_elsewhere"];
-    assert!(elsewhere["files"].as_u64().unwrap() >= 1 && elsewhere["bytes"].as_u64().unwrap() >= 200_000, "{elsewhere}");
+    assert!(
+        elsewhere["files"].as_u64().unwrap() >= 1 && elsewhere["bytes"].as_u64().unwrap() >= 200_000,
+        "{elsewhere}"
+    );
     assert!(!content.data.to_string().contains("secret-name"));
     drop(outside);
 }

@@ -115,7 +115,10 @@ fn a_dry_run_is_the_default_complete_and_changes_nothing() {
     let operation = sandbox.plan(&FileDelete, &plain).unwrap();
     assert!(operation.dry_run && operation.effect == Effect::Read && operation.risk == Risk::Critical);
     let content = sandbox.call(&FileDelete, plain).unwrap();
-    assert_eq!((content.changed, &content.data["trash"], &content.data["size"]), (Some(false), &Value::Null, &json!(7)));
+    assert_eq!(
+        (content.changed, &content.data["trash"], &content.data["size"]),
+        (Some(false), &Value::Null, &json!(7))
+    );
     assert_eq!(content.before.unwrap()["mode"], "0644");
     assert!(sandbox.inside("a.txt").exists() && !sandbox.inside(".tailops-trash").exists());
     let real = sandbox.plan(&FileDelete, args(&sandbox, "a.txt", false)).unwrap();

@@ -59,7 +59,12 @@ pub(in crate::tools) struct Listing {
 impl Listing {
     /// The page in `records`, at most `most` entries. `asked` is the path that was asked for; without one the
     /// entries are below `roots`. Errors if a record cannot be read or the one that ends every listing is not there.
-    pub(in crate::tools) fn read(records: &[u8], asked: Option<&str>, roots: &[String], most: usize) -> Result<Self, ToolError> {
+    pub(in crate::tools) fn read(
+        records: &[u8],
+        asked: Option<&str>,
+        roots: &[String],
+        most: usize,
+    ) -> Result<Self, ToolError> {
         let mut listing = Self::default();
         let mut ended = false;
         let mut last = None;

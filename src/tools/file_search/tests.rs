@@ -54,7 +54,9 @@ fn names_sizes_and_ages_are_found() {
     let sandbox = Sandbox::new();
     fs::create_dir_all(sandbox.inside("a/b")).unwrap();
     fs::create_dir(sandbox.inside(".tailops-trash")).unwrap();
-    for (name, size) in [("one.log", 10), ("a/two.log", 5000), ("a/b/three.txt", 70_000), (".tailops-trash/x.log", 9000)] {
+    for (name, size) in
+        [("one.log", 10), ("a/two.log", 5000), ("a/b/three.txt", 70_000), (".tailops-trash/x.log", 9000)]
+    {
         fs::write(sandbox.inside(name), vec![b'x'; size]).unwrap();
     }
     // The rig's now is fixed: files are as old or new as the test says.
@@ -87,8 +89,12 @@ fn a_text_is_found_as_it_is_written_and_bounded() {
     fs::write(sandbox.inside("many"), "line of it\n".repeat(50)).unwrap();
     fs::write(sandbox.inside("long"), format!("needle{}\n", "x".repeat(5000))).unwrap();
     let content = search(&sandbox, json!({"contains": "a.c"}));
-    let lines: Vec<(&str, u64)> = content.data["matches"].as_array().unwrap().iter()
-        .map(|found| (found["path"].as_str().unwrap(), found["line"].as_u64().unwrap())).collect();
+    let lines: Vec<(&str, u64)> = content.data["matches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| (found["path"].as_str().unwrap(), found["line"].as_u64().unwrap()))
+        .collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
     for line in [("-d/-f", 1), ("-d/-f", 3), ("odd\nname", 1)] {
         assert!(lines.contains(&line), "{line:?} in {lines:?}");

@@ -268,7 +268,9 @@ fn p77_no_written_file_can_be_run_whatever_was_there() {
         assert_eq!(content.data["mode"], given);
         assert_eq!(mode(&sandbox.inside(given)), u32::from_str_radix(given, 8).unwrap());
     }
-    for given in [json!("0755"), json!("755"), json!("4644"), json!("2644"), json!("0645"), json!("+x"), json!(420), json!("")] {
+    for given in
+        [json!("0755"), json!("755"), json!("4644"), json!("2644"), json!("0645"), json!("+x"), json!(420), json!("")]
+    {
         let refused = sandbox.plan(&FileWrite, with(args(&sandbox, "a", "x"), json!({ "mode": given }))).unwrap_err();
         assert!(refused.code == "invalid_arguments" && refused.message.contains("mode"), "{given}: {refused}");
     }
@@ -390,7 +392,10 @@ fn what_is_judged_and_recorded_is_the_digest_and_not_the_content() {
     let operation = sandbox.plan(&FileWrite, args(&sandbox, "a.json", "{\"a\": 1}")).unwrap();
     let recorded = Value::Object(operation.arguments.clone());
     assert_eq!(recorded["content_sha256"], sha256("{\"a\": 1}"));
-    assert_eq!((&recorded["size"], &recorded["mime"], &recorded["mode"]), (&json!(8), &json!("application/json"), &json!("0644")));
+    assert_eq!(
+        (&recorded["size"], &recorded["mime"], &recorded["mode"]),
+        (&json!(8), &json!("application/json"), &json!("0644"))
+    );
     assert!(recorded.get("content").is_none());
     assert_eq!(operation.places, [sandbox.arg("a.json"), sandbox.arg("").trim_end_matches('/').to_owned()]);
     assert!(!operation.dry_run && operation.effect == Effect::Destructive);

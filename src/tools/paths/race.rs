@@ -16,7 +16,8 @@ use super::sandbox::{SECRET, Sandbox};
 use crate::{
     model::{Script, Template},
     tools::{
-        file_delete::FileDelete, file_list::FileList, file_read::FileRead, file_search::FileSearch, file_write::FileWrite,
+        file_delete::FileDelete, file_list::FileList, file_read::FileRead, file_search::FileSearch,
+        file_write::FileWrite,
     },
 };
 
@@ -68,7 +69,8 @@ fn while_exchanged<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) 
             result
         });
         while !done.load(Ordering::Relaxed) {
-            let exchanged = renameat_with(CWD, sandbox.inside("swap"), CWD, sandbox.inside("other"), RenameFlags::EXCHANGE);
+            let exchanged =
+                renameat_with(CWD, sandbox.inside("swap"), CWD, sandbox.inside("other"), RenameFlags::EXCHANGE);
             // A file that was deleted is put back by the test.
             assert!(exchanged.is_ok() || exchanged == Err(rustix::io::Errno::NOENT), "{exchanged:?}");
             // Leaves the processor to the script, whose every look takes several times as long.
@@ -186,17 +188,24 @@ fn p71_deletes_in_the_race_take_nothing_from_outside() {
         let sandbox = prepared(directory);
         while_exchanged(&sandbox, || {
             for _ in 0..60 {
-                match sandbox.call(&FileDelete, json!({"path": sandbox.arg(path), "dry_run": false, "reason": "a race"})) {
+                match sandbox
+                    .call(&FileDelete, json!({"path": sandbox.arg(path), "dry_run": false, "reason": "a race"}))
+                {
                     Ok(content) => {
                         deleted += 1;
                         assert_eq!(fs::read_to_string(content.data["trash"].as_str().unwrap()).unwrap(), "harmless");
                         // Put back where the directory or the name is now, never through the link.
                         fs::rename(content.data["trash"].as_str().unwrap(), sandbox.inside("again")).unwrap();
                         let place = if directory {
-                            ["swap", "other"].map(|name| sandbox.inside(name)).into_iter()
-                                .find(|place| !place.is_symlink()).map(|place| place.join("secret"))
+                            ["swap", "other"]
+                                .map(|name| sandbox.inside(name))
+                                .into_iter()
+                                .find(|place| !place.is_symlink())
+                                .map(|place| place.join("secret"))
                         } else {
-                            ["swap", "other"].map(|name| sandbox.inside(name)).into_iter()
+                            ["swap", "other"]
+                                .map(|name| sandbox.inside(name))
+                                .into_iter()
                                 .find(|place| fs::symlink_metadata(place).is_err())
                         };
                         let Some(place) = place else { continue };

@@ -70,7 +70,11 @@ impl Sandbox {
     }
 
     /// [`Rig::plan`] on [`Self::rig`].
-    pub(in crate::tools) fn plan(&self, tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Operation, ToolError> {
+    pub(in crate::tools) fn plan(
+        &self,
+        tool: &dyn Tool,
+        arguments: impl Borrow<Value>,
+    ) -> Result<Operation, ToolError> {
         self.rig().plan(tool, arguments)
     }
 

@@ -164,12 +164,23 @@ fn p74_every_traversal_in_every_path_argument_is_refused_before_anything_runs_an
 
 #[test]
 fn p74_no_file_tool_has_a_path_argument_that_is_not_tested() {
-    for tool in ALL.iter().filter(|tool| tool.spec().scopes.iter().any(|scope| [Scope::FileRead, Scope::FileWrite].contains(scope))) {
+    for tool in ALL
+        .iter()
+        .filter(|tool| tool.spec().scopes.iter().any(|scope| [Scope::FileRead, Scope::FileWrite].contains(scope)))
+    {
         let schema = (tool.spec().input)();
-        let named: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str)
-            .filter(|key| ["path", "root", "from", "to", "source", "destination", "directory"].contains(key)).collect();
-        let tested: Vec<&str> =
-            path_arguments().iter().filter(|(tested, ..)| tested.spec().name == tool.spec().name).map(|(_, argument, _)| *argument).collect();
+        let named: Vec<&str> = schema["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .filter(|key| ["path", "root", "from", "to", "source", "destination", "directory"].contains(key))
+            .collect();
+        let tested: Vec<&str> = path_arguments()
+            .iter()
+            .filter(|(tested, ..)| tested.spec().name == tool.spec().name)
+            .map(|(_, argument, _)| *argument)
+            .collect();
         assert_eq!(named, tested, "{}", tool.spec().name);
     }
 }
@@ -235,7 +246,10 @@ fn p73_a_link_out_of_the_tokens_paths_is_not_followed_though_the_roots_hold_its_
     let listed = rig.call(&FileList, json!({})).unwrap();
     let entries = listed.data["entries"].as_array().unwrap();
     assert_eq!(entries.len(), 3);
-    assert!(entries.iter().all(|entry| entry["path"].as_str().unwrap().starts_with(&sandbox.arg("mine"))), "{entries:?}");
+    assert!(
+        entries.iter().all(|entry| entry["path"].as_str().unwrap().starts_with(&sandbox.arg("mine"))),
+        "{entries:?}"
+    );
 }
 
 #[test]
