@@ -297,9 +297,9 @@ pub fn load(path: &Path, text: &str, tools: &[&str]) -> Result<Config, Problems>
 fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
     let profile = settings::profile(&mut root);
     let engagements = fleet::engagements(&mut root, tools);
+    let data_dir = settings::data_dir(&mut root);
     let config = Config {
         profile,
-        data_dir: settings::data_dir(&mut root),
         node: settings::node(&mut root),
         http: settings::http(&mut root),
         limits: settings::limits(&mut root, profile),
@@ -307,7 +307,8 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         exec: settings::exec(&mut root),
         files: files::read(&mut root),
         log: settings::log(&mut root, profile),
-        targets: fleet::targets(&mut root, &engagements),
+        targets: fleet::targets(&mut root, &engagements, &data_dir),
+        data_dir,
         engagements,
     };
     root.finish();

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Engagement,
+    Config, Engagement,
     section::{Section, Value},
     settings::add_new,
 };
-use crate::model::EngagementId;
+use crate::model::{EngagementId, TargetKind};
 
 /// The longest content a written file may have, at most, in bytes.
 const MOST_BYTES: u64 = 10_000_000;
@@ -124,6 +124,30 @@ pub(super) fn own_root(
     }
 }
 
+/// The first of `roots` that shares something with the service's own state, but for `files` in it: who can write there
+/// can make tokens.
+fn over_state<'a>(roots: &'a [PathBuf], data_dir: &Path) -> Option<&'a Path> {
+    let free = data_dir.join("files");
+    roots.iter().find(|root| overlap(root, data_dir) && !root.starts_with(&free)).map(PathBuf::as_path)
+}
+
+/// Reports `roots` of a local target that hold the service's own state.
+pub(super) fn check_state(section: &Section<'_>, roots: &[PathBuf], data_dir: &Path) {
+    if let Some(root) = over_state(roots, data_dir) {
+        let root = root.display().to_string();
+        section.refuse("roots", format_args!("{root:?} shares files with data_dir, where the service keeps its keys"));
+    }
+}
+
+impl Config {
+    /// A file root of this machine that shares files with the service's own state. There is none in what [`super::load`]
+    /// gives; ask again where `data_dir` was replaced afterwards.
+    pub fn root_over_state(&self) -> Option<&Path> {
+        let local = self.targets.iter().filter(|target| target.kind == TargetKind::Local);
+        local.into_iter().find_map(|target| over_state(&target.roots, &self.data_dir))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::load, *};
@@ -163,6 +187,23 @@ mod tests {
         for root in ["/srv", "/srv/b", "/srv/b/c"] {
             let text = format!("{TWO}[targets.x]\nengagement = \"a\"\nroots = [\"{root}\"]\n{TARGET}");
             assert!(problem(&text).contains("targets.x.roots: "), "{root}");
+        }
+    }
+
+    #[test]
+    fn no_root_holds_the_keys_of_the_service() {
+        for root in ["/var", "/var/lib/tailops", "/var/lib/tailops/keys", "/var/lib/tailops/filesystem"] {
+            let text = format!("[engagements.a]\n[targets.x]\nengagement = \"a\"\nroots = [\"{root}\"]\n{TARGET}");
+            assert!(problem(&text).contains("targets.x.roots: ") && problem(&text).contains("data_dir"), "{root}");
+        }
+        let text = format!("[engagements.a]\ndata_root = \"/var/lib\"\n[targets.x]\nengagement = \"a\"\n{TARGET}");
+        assert!(problem(&text).contains("targets.x.roots: "));
+        for root in ["/var/log", "/var/lib/tailops/files", "/var/lib/tailops-other"] {
+            let text = format!("[engagements.a]\n[targets.x]\nengagement = \"a\"\nroots = [\"{root}\"]\n{TARGET}");
+            let mut config = load(Path::new("t"), &text, &[]).unwrap();
+            assert_eq!(config.root_over_state(), None, "{root}");
+            config.data_dir = PathBuf::from(root).join("state");
+            assert_eq!(config.root_over_state(), Some(Path::new(root)));
         }
     }
 

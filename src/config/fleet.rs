@@ -71,13 +71,13 @@ fn listed_tools(value: &Value<'_>, known: &[&str]) -> BTreeSet<String> {
 }
 
 /// `[targets]`.
-pub(super) fn targets(root: &mut Section<'_>, engagements: &[Engagement]) -> Vec<Target> {
+pub(super) fn targets(root: &mut Section<'_>, engagements: &[Engagement], data_dir: &Path) -> Vec<Target> {
     let sections = root.named("targets");
-    sections.into_iter().filter_map(|(name, section)| target(name, section, engagements)).collect()
+    sections.into_iter().filter_map(|(name, section)| target(name, section, engagements, data_dir)).collect()
 }
 
 /// One target; none only if something required is missing or wrong, which is then reported.
-fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> Option<Target> {
+fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement], data_dir: &Path) -> Option<Target> {
     if !is_id(name) {
         section.refuse_name(format_args!("{name:?} is no name for a target: {ID}"));
     }
@@ -93,6 +93,7 @@ fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> O
     let sudo = section.value("sudo").and_then(|value| value.choice(&policies)).unwrap_or_default();
     if kind == Some(TargetKind::Local) {
         files::own_root(&section, &mut roots, engagement.as_ref(), engagements);
+        files::check_state(&section, &roots, data_dir);
     }
     section.finish();
     Some(Target {

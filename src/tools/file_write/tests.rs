@@ -173,6 +173,28 @@ fn an_expectation_that_does_not_hold_changes_nothing() {
 }
 
 #[test]
+fn of_many_writes_that_expect_the_same_exactly_one_is_made() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.inside("a.txt"), "old").unwrap();
+    for (path, expect) in [("a.txt", sha256("old")), ("new.txt", "absent".to_owned())] {
+        let write = |number: usize| {
+            let args = with(args(&sandbox, path, &format!("{number}")), json!({ "expect_sha256": expect }));
+            sandbox.call(&FileWrite, args).map_err(|error| error.code)
+        };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let write = &write;
+            let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || write(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let made: Vec<usize> = (0..8).filter(|number| results[*number].is_ok()).collect();
+        assert_eq!(made.len(), 1, "{path}: {made:?}");
+        assert!(results.iter().flat_map(|result| result.as_ref().err()).all(|code| *code == "precondition_failed"));
+        assert_eq!(fs::read_to_string(sandbox.inside(path)).unwrap(), made[0].to_string());
+    }
+    assert_eq!(names(&sandbox.roots[0]), [".a.txt.tailops-bak", "a.txt", "new.txt"]);
+}
+
+#[test]
 fn a_dry_run_shows_what_would_be_and_leaves_everything() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.inside("a.txt"), "old").unwrap();
