@@ -114,6 +114,7 @@ impl App {
         let endpoint = Endpoint::new(pipeline.clone(), config.sessions.clone(), streams.clone());
         let front = Arc::new(Front {
             settings: config.http.clone(),
+            max_file_bytes: config.files.max_bytes,
             authenticator: authenticator.clone(),
             limits,
             audit,
@@ -201,6 +202,7 @@ pub fn rules(config: &Config, now: Timestamp) -> Result<Rules, SiteProblems> {
         ),
         registry: Registry::new(config.targets.iter().cloned()),
         probe: config.probe.clone(),
+        files: config.files.clone(),
         profile: config.profile.as_str(),
         config_sha256: digest_of(config, &files),
     })

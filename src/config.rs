@@ -1,6 +1,7 @@
 //! The configuration: TOML text in, a validated [`Config`] or every problem out. Answers for defaults, ranges, unknown
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
+mod files;
 mod fleet;
 mod guard;
 mod policy;
@@ -24,6 +25,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 
+pub use files::Files;
 pub use guard::{Guard, PiiAction};
 pub use policy::{PolicyException, SitePolicy};
 pub use problem::{Problem, Problems};
@@ -49,6 +51,8 @@ pub struct Config {
     pub guard: Guard,
     /// What probes may reach.
     pub probe: ProbeRules,
+    /// What may be written into files on targets.
+    pub files: Files,
     /// The service's own log.
     pub log: Log,
     /// The site's own rules.
@@ -280,6 +284,8 @@ pub struct Engagement {
     pub id: EngagementId,
     /// The only tools its tokens may call; none means every tool.
     pub tools: Option<BTreeSet<String>>,
+    /// Its own directory on this machine: a file root of its local targets, and of nobody else's.
+    pub data_root: Option<PathBuf>,
 }
 
 /// Reads a configuration. `path` only names the file in problems; `tools` are the names of all tools.
@@ -302,20 +308,23 @@ pub fn load(path: &Path, text: &str, tools: &[&str]) -> Result<Config, Problems>
 fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
     let profile = settings::profile(&mut root);
     let engagements = fleet::engagements(&mut root, tools);
-    let targets = fleet::targets(&mut root, &engagements);
+    let data_dir = settings::data_dir(&mut root);
+    let targets = fleet::targets(&mut root, &engagements, &data_dir);
+    let data_dir = settings::data_dir(&mut root);
     let config = Config {
         profile,
-        data_dir: settings::data_dir(&mut root),
         node: settings::node(&mut root),
         http: settings::http(&mut root),
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
+        files: files::read(&mut root),
         guard: guard::guard(&mut root),
         probe: probe::probe(&mut root, &engagements),
         log: settings::log(&mut root, profile),
         policy: policy::policy(&mut root, &targets, tools),
         targets,
+        data_dir,
         engagements,
     };
     root.finish();
@@ -347,11 +356,12 @@ impl Config {
             limits: Limits::default(),
             sessions: Sessions::default(),
             exec: Exec::default(),
+            files: Files::default(),
             guard: Guard::default(),
             probe: probe::development(),
             log: Log::default(),
             policy: SitePolicy::default(),
-            engagements: vec![Engagement { id: engagement, tools: None }],
+            engagements: vec![Engagement { id: engagement, tools: None, data_root: None }],
             targets: vec![local],
         }
     }

@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod enter;
 mod refuse;
+mod upload;
 
 use std::{
     collections::HashMap,
@@ -42,6 +43,8 @@ use crate::{
 pub struct Front {
     /// The limits.
     pub settings: Http,
+    /// The longest content of a file that is written, in bytes.
+    pub max_file_bytes: usize,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// Counts.

@@ -169,11 +169,14 @@ impl Pipeline {
     }
 
     fn plan_context<'a>(&self, caller: &'a Caller, rules: &'a Rules) -> PlanContext<'a> {
+        let token = caller.token();
         PlanContext {
-            engagement: &caller.token().engagement,
+            engagement: &token.engagement,
             registry: &rules.registry,
-            probe: &rules.probe,
             now: self.clock.now(),
+            probe: &rules.probe,
+            paths: token.paths.as_ref(),
+            files: &rules.files,
         }
     }
 

@@ -22,7 +22,7 @@ pub use site::{Inventory, SiteFile, SitePolicy, SiteProblem, SiteProblems, SiteS
 
 use crate::{
     auth::{Caller, Claims},
-    model::{EngagementId, Operation, Risk, Scope, Target},
+    model::{EngagementId, Operation, Risk, Scope, Subtree, Target},
     tailnet::Peer,
 };
 
@@ -120,11 +120,26 @@ fn about_target(token: &Claims, operation: &Operation, trace: &mut Vec<Check>) {
     trace.push(Check::new("token_targets", listed, "token_target_denied", || {
         format!("the token is limited to other targets than {}", target.id)
     }));
+    if let Some(paths) = &token.paths
+        && operation.scopes.iter().any(|scope| matches!(scope, Scope::FileRead | Scope::FileWrite))
+    {
+        trace.push(about_paths(paths, &operation.places));
+    }
     for scope in capabilities_needed(operation.scopes) {
         trace.push(Check::new("target_capability", target.capabilities.allows(scope), "target_capability", || {
             format!("target {} does not offer {scope}; it offers {}", target.id, shown(&target.capabilities))
         }));
     }
+}
+
+/// Every place must be covered. An operation on files that does not say where it reaches is refused.
+fn about_paths(paths: &BTreeSet<Subtree>, places: &[String]) -> Check {
+    let outside = places.iter().find(|place| !paths.iter().any(|tree| tree.covers(place)));
+    Check::new("token_paths", outside.is_none() && !places.is_empty(), "token_path_denied", || {
+        let listed: Vec<&str> = paths.iter().map(Subtree::as_str).collect();
+        let what = outside.map_or_else(|| "this".to_owned(), |place| format!("{place:?}"));
+        format!("{what} is outside the paths that the token is limited to: {}", listed.join(", "))
+    })
 }
 
 /// The capabilities a target must have for these scopes. `fleet:read` and `security:read` are rights over the gateway's

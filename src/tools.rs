@@ -3,14 +3,19 @@
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
 mod audit_query;
+mod disk_inspect;
+mod file_delete;
 mod file_list;
 mod file_read;
+mod file_search;
+mod file_write;
 mod fleet_list;
 mod gateway_inspect;
 mod host_inspect;
 mod http_probe;
 mod journal_query;
 mod kit;
+mod media;
 mod network_inspect;
 mod network_probe;
 mod paths;
@@ -45,6 +50,10 @@ pub const ALL: &[&dyn Tool] = &[
     &http_probe::HttpProbe,
     &file_list::FileList,
     &file_read::FileRead,
+    &file_search::FileSearch,
+    &file_write::FileWrite,
+    &file_delete::FileDelete,
+    &disk_inspect::DiskInspect,
     &fleet_list::FleetList,
     &target_inspect::TargetInspect,
     &policy_explain::PolicyExplain,

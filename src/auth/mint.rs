@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::{Binding, Claims, KeyError, KeyRing};
+use super::{Binding, Claims, KeyError, KeyRing, MAX_TOKEN_BYTES};
 use crate::{
-    model::{EngagementId, Scope, ScopeSet, TargetId},
+    model::{EngagementId, Scope, ScopeSet, Subtree, TargetId},
     store::{Store, StoreError, TokenRow},
 };
 
@@ -27,6 +27,8 @@ pub struct MintRequest {
     pub targets: Option<BTreeSet<TargetId>>,
     /// The only tools it may call.
     pub tools: Option<BTreeSet<String>>,
+    /// The only directories it may reach on targets.
+    pub paths: Option<BTreeSet<Subtree>>,
     /// How long it lives.
     pub ttl: Duration,
     /// The peer it works from.
@@ -66,6 +68,9 @@ pub enum MintError {
         /// The profile that says so.
         profile: &'static str,
     },
+    /// It says so much that no gateway would read it.
+    #[error("the token would be longer than {MAX_TOKEN_BYTES} bytes: name fewer targets, tools or paths")]
+    TooLong,
     /// The keys failed.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -124,6 +129,7 @@ pub async fn mint(
         engagement: request.engagement,
         targets: request.targets,
         tools: request.tools,
+        paths: request.paths,
         issued: now,
         expires: now.checked_add(request.ttl).map_err(too_long)?,
         binding: request.binding,
@@ -131,6 +137,9 @@ pub async fn mint(
     let alive = |row: &TokenRow| row.subject == claims.subject && state(row, now).usable();
     let duplicate_subject = store.tokens().await?.iter().any(alive);
     let token = claims.seal(key_id, key)?;
+    if token.expose_secret().len() > MAX_TOKEN_BYTES {
+        return Err(MintError::TooLong);
+    }
     store.insert_token(&row_of(&claims, key_id)).await?;
     Ok(Minted { claims, token, duplicate_subject })
 }
@@ -144,6 +153,7 @@ fn row_of(claims: &Claims, key_id: &str) -> TokenRow {
         engagement: claims.engagement.to_string(),
         targets: claims.targets.as_ref().map(|targets| targets.iter().map(TargetId::to_string).collect()),
         tools: claims.tools.as_ref().map(|tools| tools.iter().cloned().collect()),
+        paths: claims.paths.as_ref().map(|paths| paths.iter().map(Subtree::to_string).collect()),
         binding: claims.binding.to_string(),
         key_id: key_id.to_owned(),
         issued_at: claims.issued,

@@ -9,7 +9,7 @@ use ring::hmac;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::model::{EngagementId, Jti, ScopeSet, TargetId};
+use crate::model::{EngagementId, Jti, ScopeSet, Subtree, TargetId};
 
 /// Longer texts are no tokens.
 pub const MAX_TOKEN_BYTES: usize = 4096;
@@ -35,6 +35,9 @@ pub struct Claims {
     /// The only tools it may call; none means every tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<BTreeSet<String>>,
+    /// The only directories it may reach on targets; none means all that a target's roots hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<BTreeSet<Subtree>>,
     /// When it was made.
     pub issued: Timestamp,
     /// When it ends. There is no token without an end.

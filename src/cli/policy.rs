@@ -128,7 +128,7 @@ impl Source {
             let owners = besides.iter().map(|target| target.engagement.as_str()).chain(engagements.iter().copied());
             for id in owners {
                 if !config.engagements.iter().any(|engagement| engagement.id.as_str() == id) {
-                    config.engagements.push(Engagement { id: id.into(), tools: None });
+                    config.engagements.push(Engagement { id: id.into(), tools: None, data_root: None });
                 }
             }
         }

@@ -52,6 +52,12 @@ pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), 
                 let mut config = config::load(&file)?;
                 if let Some(directory) = directory {
                     config.data_dir = data_directory(Some(directory))?;
+                    if let Some(root) = config.root_over_state() {
+                        let (directory, root) = (config.data_dir.display(), root.display());
+                        return Err(
+                            anyhow::anyhow!("--data-dir: {directory} shares files with the file root {root}").into()
+                        );
+                    }
                 }
                 serve(&config, false).await
             }
@@ -124,6 +130,7 @@ async fn dev_token(config: &Config, app: &App, clock: Arc<dyn Clock>) -> anyhow:
         engagement: "default".into(),
         targets: None,
         tools: None,
+        paths: None,
         ttl: DEV_TOKEN,
         binding: Binding::LocalUser(rustix::process::geteuid().as_raw()),
     };

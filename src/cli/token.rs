@@ -19,7 +19,7 @@ use crate::{
     audit::Audit,
     auth::{Binding, MintRequest, mint, rotate_key, state},
     config::Profile,
-    model::{Clock, ScopeSet, SystemClock, parse_duration},
+    model::{Clock, ScopeSet, Subtree, SystemClock, parse_duration},
     store::{Store, TokenRow, prepare_directory},
     tools,
 };
@@ -79,6 +79,9 @@ pub(super) struct Mint {
     /// Only this tool (may be repeated)
     #[arg(long = "tool", value_name = "NAME")]
     tools: Vec<String>,
+    /// Only files below this directory, e.g. '/var/log/**' (may be repeated)
+    #[arg(long = "path", value_name = "DIR/**")]
+    paths: Vec<Subtree>,
     /// The peer it works from: uid:NUMBER [default: you]
     #[arg(long, value_name = "PEER")]
     bind: Option<Binding>,
@@ -127,6 +130,7 @@ impl Desk<'_> {
             engagement: arguments.engagement.into(),
             targets: only(arguments.targets.into_iter().map(Into::into)),
             tools: only(arguments.tools),
+            paths: only(arguments.paths),
             ttl: arguments.ttl,
             binding: arguments.bind.unwrap_or_else(|| Binding::LocalUser(rustix::process::getuid().as_raw())),
         };
@@ -229,6 +233,7 @@ fn described(row: &TokenRow, now: Timestamp) -> Value {
         "engagement": row.engagement,
         "targets": row.targets,
         "tools": row.tools,
+        "paths": row.paths,
         "binding": row.binding,
         "key_id": row.key_id,
         "issued": row.issued_at,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Engagement,
+    Engagement, files,
     problem::did_you_mean,
     section::{Section, Value},
     settings::add_new,
@@ -38,15 +38,21 @@ pub(super) fn is_id(text: &str) -> bool {
 
 /// `[engagements]`. One with a wrong name is kept, so that its targets are not reported too.
 pub(super) fn engagements(root: &mut Section<'_>, tools: &[&str]) -> Vec<Engagement> {
-    let read = |(name, mut section): (&str, Section<'_>)| {
+    let mut engagements = Vec::new();
+    let mut places = Vec::new();
+    for (name, mut section) in root.named("engagements") {
         if !is_id(name) {
             section.refuse_name(format_args!("{name:?} is no name for an engagement: {ID}"));
         }
         let tools = section.value("tools").map(|value| listed_tools(&value, tools));
+        let data_root = section.value("data_root").and_then(|value| Some((file_root(&value)?, value)));
         section.finish();
-        Engagement { id: EngagementId::from(name), tools }
-    };
-    root.named("engagements").into_iter().map(read).collect()
+        let (data_root, place) = data_root.unzip();
+        engagements.push(Engagement { id: EngagementId::from(name), tools, data_root });
+        places.push(place);
+    }
+    files::check_apart(&engagements, &places);
+    engagements
 }
 
 fn listed_tools(value: &Value<'_>, known: &[&str]) -> BTreeSet<String> {
@@ -65,13 +71,13 @@ fn listed_tools(value: &Value<'_>, known: &[&str]) -> BTreeSet<String> {
 }
 
 /// `[targets]`.
-pub(super) fn targets(root: &mut Section<'_>, engagements: &[Engagement]) -> Vec<Target> {
+pub(super) fn targets(root: &mut Section<'_>, engagements: &[Engagement], data_dir: &Path) -> Vec<Target> {
     let sections = root.named("targets");
-    sections.into_iter().filter_map(|(name, section)| target(name, section, engagements)).collect()
+    sections.into_iter().filter_map(|(name, section)| target(name, section, engagements, data_dir)).collect()
 }
 
 /// One target; none only if something required is missing or wrong, which is then reported.
-fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> Option<Target> {
+fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement], data_dir: &Path) -> Option<Target> {
     if !is_id(name) {
         section.refuse_name(format_args!("{name:?} is no name for a target: {ID}"));
     }
@@ -80,11 +86,15 @@ fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> O
     let capabilities = section.required("capabilities", "[\"system:read\"]").map(|value| capabilities(&value));
     let segment = section.value("segment").and_then(|value| label(&value));
     let tags = section.value("tags").map(|value| list(&value, "tags", label)).unwrap_or_default();
-    let roots = section.value("roots").map(|value| list(&value, "directories", file_root)).unwrap_or_default();
+    let mut roots = section.value("roots").map(|value| list(&value, "directories", file_root)).unwrap_or_default();
     let timeout = section.duration("timeout", TIMEOUT, Duration::from_secs(1)..=Duration::from_hours(1));
     let concurrency = section.number("concurrency", CONCURRENCY, 1..=64);
     let policies = [("none", SudoPolicy::None), ("limited", SudoPolicy::Limited)];
     let sudo = section.value("sudo").and_then(|value| value.choice(&policies)).unwrap_or_default();
+    if kind == Some(TargetKind::Local) {
+        files::own_root(&section, &mut roots, engagement.as_ref(), engagements);
+        files::check_state(&section, &roots, data_dir);
+    }
     section.finish();
     Some(Target {
         id: name.into(),

@@ -306,6 +306,7 @@ fn understood() -> BTreeSet<String> {
         "limits.",
         "sessions.",
         "exec.",
+        "files.",
         "guard.",
         "probe.",
         "probe.urls.NAME.",
@@ -333,6 +334,7 @@ fn understood() -> BTreeSet<String> {
             "limits",
             "sessions",
             "exec",
+            "files",
             "guard",
             "probe",
             "probe.urls",
@@ -367,5 +369,5 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 16, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 17, "all but required keys and those without a default");
 }

@@ -49,6 +49,7 @@ fn operation(target: Option<Target>, steps: Vec<Step>) -> Operation {
         dry_run: false,
         reason: None,
         arguments: Map::new(),
+        places: Vec::new(),
         steps,
     }
 }
@@ -68,6 +69,7 @@ async fn caller() -> Caller {
         engagement: "test".into(),
         targets: None,
         tools: None,
+        paths: None,
         ttl: Duration::from_secs(600),
         binding: Binding::LocalUser(1),
     };

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 
+use super::upload::{FileTooLong, Upload};
 use crate::{
     mcp::Opening,
     model::{KeyFault, check_keys},
@@ -22,19 +23,29 @@ pub(super) enum BodyFault {
     #[error("the body ended too early")]
     Broken,
     #[error("{0}")]
+    File(#[from] FileTooLong),
+    #[error("{0}")]
     Keys(#[from] KeyFault),
 }
 
 /// The whole body, no longer than `most` and no later than `within`. A declared length over the limit is refused
 /// before a byte is read.
-pub(super) async fn read(body: Body, declared: Option<u64>, most: usize, within: Duration) -> Result<Bytes, BodyFault> {
+///
+/// `upload` looks for a file's content in it that is too long, which is refused as soon as it is.
+pub(super) async fn read(
+    body: Body,
+    declared: Option<u64>,
+    most: usize,
+    within: Duration,
+    upload: Option<Upload>,
+) -> Result<Bytes, BodyFault> {
     if declared.is_some_and(|declared| declared > most as u64) {
         return Err(BodyFault::TooLong(most));
     }
-    tokio::time::timeout(within, collect(body, most)).await.map_err(|_| BodyFault::TooSlow(within))?
+    tokio::time::timeout(within, collect(body, most, upload)).await.map_err(|_| BodyFault::TooSlow(within))?
 }
 
-async fn collect(body: Body, most: usize) -> Result<Bytes, BodyFault> {
+async fn collect(body: Body, most: usize, mut upload: Option<Upload>) -> Result<Bytes, BodyFault> {
     let mut body = pin!(body);
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
@@ -43,6 +54,9 @@ async fn collect(body: Body, most: usize) -> Result<Bytes, BodyFault> {
         let so_far = first.as_ref().map_or(0, Bytes::len) + rest.len();
         if data.len() > most.saturating_sub(so_far) {
             return Err(BodyFault::TooLong(most));
+        }
+        if let Some(upload) = &mut upload {
+            upload.look(&data)?;
         }
         // Nearly every body is one frame, which then needs no copy.
         if first.is_none() { first = Some(data) } else { rest.extend_from_slice(&data) }

@@ -18,6 +18,7 @@ use super::{
     body::{self, BodyFault},
     correlation_header,
     refuse::{Refused, refuse},
+    upload::Upload,
 };
 use crate::{
     auth::{AuthFault, Caller},
@@ -162,7 +163,10 @@ pub(super) async fn mcp(
     let method = parts.method.clone();
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let settings = &front.settings;
-    let read = body::read(body, declared, settings.max_body_bytes, settings.body_timeout).await;
+    // JSON takes at least one byte for each of a content, so a shorter body holds none that is too long.
+    let upload = declared.is_none_or(|declared: u64| declared > front.max_file_bytes as u64);
+    let upload = upload.then(|| Upload::new(front.max_file_bytes));
+    let read = body::read(body, declared, settings.max_body_bytes, settings.body_timeout, upload).await;
     let checked = read.and_then(|body| {
         let opening = if method == Method::POST { body::check(&body)? } else { Opening::Other };
         Ok((body, opening))
@@ -189,6 +193,7 @@ pub(super) async fn mcp(
 fn of_body(fault: &BodyFault) -> Refused {
     let (status, code) = match fault {
         BodyFault::TooLong(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_long"),
+        BodyFault::File(_) => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
         BodyFault::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
         BodyFault::Broken => (StatusCode::BAD_REQUEST, "body_broken"),
         BodyFault::Keys(KeyFault::Repeated(_)) => (StatusCode::BAD_REQUEST, "repeated_key"),

@@ -31,6 +31,9 @@ pub struct Operation {
     pub reason: Option<String>,
     /// The arguments in canonical form: parsed once, defaults filled in.
     pub arguments: Map<String, Value>,
+    /// Where it may reach, for tools on files: every path that it names and every directory that its steps are confined
+    /// to. Absolute. A token that is limited to paths must cover all of them.
+    pub places: Vec<String>,
     /// What runs, in order.
     pub steps: Vec<Step>,
 }

@@ -89,6 +89,7 @@ impl Answers {
             "engagement": token.engagement,
             "targets": token.targets,
             "tools": token.tools,
+            "paths": token.paths,
             "issued": token.issued,
             "expires": token.expires,
             "expires_in_s": token.expires.as_second() - self.clock.now().as_second(),

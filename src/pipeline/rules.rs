@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::{fleet::Registry, model::ProbeRules, policy::Policy};
+use crate::{config::Files, fleet::Registry, model::ProbeRules, policy::Policy};
 
 /// One reading of the configuration, as far as calls depend on it.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Rules {
     pub registry: Registry,
     /// What probes may reach.
     pub probe: ProbeRules,
+    /// What may be written into files.
+    pub files: Files,
     /// The configuration's profile.
     pub profile: &'static str,
     /// Hex SHA-256 of the configuration.

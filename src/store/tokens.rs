@@ -16,6 +16,7 @@ pub struct TokenRow {
     pub engagement: String,
     pub targets: Option<Vec<String>>,
     pub tools: Option<Vec<String>>,
+    pub paths: Option<Vec<String>>,
     pub binding: String,
     pub key_id: String,
     pub issued_at: Timestamp,
@@ -61,6 +62,7 @@ impl TokenRow {
             engagement: row.try_get("engagement")?,
             targets: list(row.try_get("targets")?, "targets")?,
             tools: list(row.try_get("tools")?, "tools")?,
+            paths: list(row.try_get("paths")?, "paths")?,
             binding: row.try_get("binding")?,
             key_id: row.try_get("key_id")?,
             issued_at: stamp(&row.try_get::<String, _>("issued_at")?, "token", "issued_at")?,
@@ -98,8 +100,8 @@ impl Store {
     /// Keeps a new token.
     pub async fn insert_token(&self, row: &TokenRow) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO token (jti, subject, owner, scopes, engagement, targets, tools, binding, key_id, issued_at, expires_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO token (jti, subject, owner, scopes, engagement, targets, tools, paths, binding, key_id, issued_at, expires_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&row.jti)
         .bind(&row.subject)
@@ -108,6 +110,7 @@ impl Store {
         .bind(&row.engagement)
         .bind(json(&row.targets))
         .bind(json(&row.tools))
+        .bind(json(&row.paths))
         .bind(&row.binding)
         .bind(&row.key_id)
         .bind(row.issued_at.to_string())

@@ -1,7 +1,7 @@
 //! `file_list`: what is in a directory inside the target's roots, or one file's metadata. Never follows a link it
 //! finds, never leaves the filesystem it started on, never uses sudo.
 
-mod listing;
+pub(super) mod listing;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +18,7 @@ use super::{
     kit::{Host, arguments, data, schema_of, script, within},
     paths,
 };
-use crate::model::{Content, Effect, Missing, Operation, RawOutput, Risk, Scope, Script, Step, Template};
+use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Template};
 
 /// The tool.
 pub(super) struct FileList;
@@ -218,20 +218,22 @@ impl Tool for FileList {
         let args: Args = arguments(raw)?;
         args.check()?;
         let target = Host::find(context, &args.target)?;
-        let roots = paths::roots(&target)?;
         if let Some(path) = &args.path {
-            paths::under_roots("path", path, &roots)?;
+            paths::under_roots("path", path, &paths::roots(&target)?)?;
         }
+        let roots = paths::reach(context, &target)?;
+        let places = args.path.iter().chain(&roots).cloned().collect();
         let script = args.script(roots)?;
-        SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])
+        let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;
+        Ok(Operation { places, ..operation })
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
         let args: Args = arguments(&raw.operation.arguments)?;
         let records = paths::section(script(raw, 0)?, "entries")?;
         let records = STANDARD.decode(records).map_err(|_| ToolError::unreadable("entries are not base64"))?;
-        let target = raw.operation.target.as_deref().ok_or_else(|| ToolError::unreadable("no target"))?;
-        let listing = Listing::read(&records, args.path.as_deref(), &paths::roots(target)?, args.most() as usize)?;
+        // Without a path the places are the roots that were listed, in their order.
+        let listing = Listing::read(&records, args.path.as_deref(), &raw.operation.places, args.most() as usize)?;
         let mut warnings = Vec::new();
         if listing.lossy {
             warnings.push("some names or links are not UTF-8; their odd bytes are shown as U+FFFD".to_owned());

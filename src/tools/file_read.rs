@@ -199,10 +199,12 @@ impl Tool for FileRead {
         let args: Args = arguments(raw)?;
         args.check()?;
         let target = Host::find(context, &args.target)?;
-        let roots = paths::roots(&target)?;
-        paths::under_roots("path", &args.path, &roots)?;
+        paths::under_roots("path", &args.path, &paths::roots(&target)?)?;
+        let roots = paths::reach(context, &target)?;
+        let places = std::iter::once(args.path.clone()).chain(roots.iter().cloned()).collect();
         let script = args.script(roots);
-        SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])
+        let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;
+        Ok(Operation { places, ..operation })
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
@@ -211,8 +213,8 @@ impl Tool for FileRead {
         let content = paths::section(output, "content")?;
         let content = STANDARD.decode(content).map_err(|_| ToolError::unreadable("content is not base64"))?;
         let facts = paths::section(output, "facts")?;
-        let facts = Facts::read(&facts).ok_or_else(|| ToolError::unreadable("the file's facts"))?;
-        let part = Part::cut(&args, &facts, content);
+        let (facts, start) = Facts::read(&facts).ok_or_else(|| ToolError::unreadable("the file's facts"))?;
+        let part = Part::cut(&args, start, content);
         let end = part.offset.saturating_add(part.bytes.len() as u64);
         let (encoding, text) = part.encode();
         let answer = Data {
@@ -233,27 +235,34 @@ impl Tool for FileRead {
 }
 
 /// What the target says about the opened file.
-struct Facts {
-    size: u64,
-    mtime: String,
-    mode: String,
-    owner: String,
-    /// Where the bytes that were read start.
-    start: u64,
+pub(super) struct Facts {
+    pub(super) size: u64,
+    pub(super) mtime: String,
+    pub(super) mode: String,
+    pub(super) owner: String,
 }
 
 impl Facts {
-    /// `LINKS SIZE MTIME MODE OWNER`, then the start on a line of its own.
-    fn read(text: &[u8]) -> Option<Self> {
+    /// `LINKS SIZE MTIME MODE OWNER`, then the place where the bytes that were read start, on a line of its own.
+    fn read(text: &[u8]) -> Option<(Self, u64)> {
         let (facts, start) = std::str::from_utf8(text).ok()?.trim_end().split_once('\n')?;
-        let mut words = facts.split(' ').skip(1);
+        Some((Self::words(facts.as_bytes())?, start.parse().ok()?))
+    }
+
+    /// `LINKS SIZE MTIME MODE OWNER`.
+    pub(super) fn words(text: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(text).ok()?.trim_end().split(' ').skip(1);
         Some(Self {
             size: words.next()?.parse().ok()?,
             mtime: Timestamp::from_second(words.next()?.parse().ok()?).ok()?.to_string(),
             mode: format!("{:0>4}", words.next()?),
             owner: words.next()?.to_owned(),
-            start: start.parse().ok()?,
         })
+    }
+
+    /// Whether somebody may run the file.
+    pub(super) fn runs(&self) -> bool {
+        u32::from_str_radix(&self.mode, 8).is_ok_and(|mode| mode & 0o111 != 0)
     }
 }
 
@@ -270,10 +279,10 @@ struct Part {
 impl Part {
     /// Cuts what was read, `bytes`, to what was asked for: not more than `max_bytes`, whole lines where lines were
     /// asked for, whole characters at the ends we cut ourselves.
-    fn cut(args: &Args, facts: &Facts, mut bytes: Vec<u8>) -> Self {
+    fn cut(args: &Args, start: u64, mut bytes: Vec<u8>) -> Self {
         let more = bytes.len() > args.max_bytes as usize;
         bytes.truncate(args.max_bytes as usize);
-        let mut part = Self { bytes, offset: facts.start, eof: !more, truncated: more };
+        let mut part = Self { bytes, offset: start, eof: !more, truncated: more };
         let lines = args.lines.map(|lines| lines as usize);
         if args.mode == Mode::Tail {
             part.keep_last(lines);

@@ -1,6 +1,6 @@
 //! What tools are made with: the specification, arguments that name their own faults, and the shared parts of plans.
 
-use std::{borrow::Cow, ops::RangeInclusive, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
@@ -8,9 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
+    config::Files,
     fleet::Registry,
     model::{
-        Effect, EngagementId, Operation, ProbeRules, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput, Target,
+        Effect, EngagementId, Operation, ProbeRules, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput, Subtree,
+        Target,
     },
 };
 
@@ -60,6 +62,10 @@ pub struct PlanContext<'a> {
     pub probe: &'a ProbeRules,
     /// Now.
     pub now: Timestamp,
+    /// The only directories the caller's token reaches; none means all of a target's roots.
+    pub paths: Option<&'a BTreeSet<Subtree>>,
+    /// What may be written.
+    pub files: &'a Files,
 }
 
 /// Why a tool could not plan or could not answer.
@@ -180,6 +186,7 @@ impl Spec {
             dry_run: false,
             reason: None,
             arguments,
+            places: Vec::new(),
             steps,
         })
     }

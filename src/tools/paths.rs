@@ -10,13 +10,16 @@ mod tests;
 
 use std::path::Path;
 
-use super::ToolError;
+use super::{PlanContext, ToolError};
 use crate::model::{ScriptOutput, Target};
 
 /// The longest path, in bytes (Linux `PATH_MAX`).
 const MOST_BYTES: usize = 4096;
 /// The longest name in it, in bytes (Linux `NAME_MAX`).
 const MOST_NAME_BYTES: usize = 255;
+
+/// Where `file_delete` moves files to, in each root.
+pub(super) const TRASH: &str = ".tailops-trash";
 
 /// Characters that look like `/`, `\`, `.`, `%` or `~`, or that compatibility normalisation turns into a text with
 /// one of them. Nothing here normalises, but a person who approves a path, or a program before us, may.
@@ -141,6 +144,38 @@ pub(super) fn roots(target: &Target) -> Result<Vec<String>, ToolError> {
     Ok(roots)
 }
 
+/// The parts of the roots of `target` that the caller's token covers, as arguments for a script. Where it covers none of
+/// them: the roots, which policy then refuses. Errors as [`roots`] does.
+pub(super) fn reach(context: &PlanContext<'_>, target: &Target) -> Result<Vec<String>, ToolError> {
+    let roots = roots(target)?;
+    let Some(paths) = context.paths else { return Ok(roots) };
+    let mut covered: Vec<String> =
+        roots.iter().flat_map(|root| paths.iter().filter_map(|tree| tree.within(root))).map(str::to_owned).collect();
+    covered.sort();
+    covered.dedup();
+    Ok(if covered.is_empty() { roots } else { covered })
+}
+
+/// Errors unless `path` is a plain path to something in a directory under the roots of `target`: not a root itself, nor
+/// in the trash. Its directory and its name.
+pub(super) fn file_in<'a>(field: &str, path: &'a str, target: &Target) -> Result<(&'a str, &'a str), ToolError> {
+    plain_path(field, path)?;
+    let roots = roots(target)?;
+    under_roots(field, path, &roots)?;
+    if path.split('/').any(|name| name == TRASH) {
+        return Err(ToolError::invalid(field, format_args!("must not lie in the trash ({TRASH})"))
+            .hint("what is in the trash is for people to restore or remove"));
+    }
+    let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty()) else {
+        return Err(ToolError::invalid(field, "must be a file, not the root of the file system"));
+    };
+    let directory = if directory.is_empty() { "/" } else { directory };
+    if !roots.iter().any(|root| Path::new(directory).starts_with(root)) {
+        return Err(ToolError::invalid(field, "must be a file below a root, not the root itself"));
+    }
+    Ok((directory, name))
+}
+
 /// Errors unless `path`, as written, is one of `roots` or lies under one.
 pub(super) fn under_roots(field: &str, path: &str, roots: &[String]) -> Result<(), ToolError> {
     // Compared by component: `/var/logs` does not lie under `/var/log`.
@@ -165,6 +200,7 @@ pub(super) fn refusal(reason: &str) -> ToolError {
             "`path`: the target's login user may not open it, or it was exchanged at that moment",
             "if it should be readable, its owner or group must allow it on the target; sudo is never used to read",
         ),
+        "not_directory" => ("not_directory", "`path`: not a directory", "file_list shows what it is"),
         "not_regular" => {
             ("not_regular", "`path`: not a regular file", "file_list shows its type, and lists it if it is a directory")
         }
@@ -173,6 +209,73 @@ pub(super) fn refusal(reason: &str) -> ToolError {
             "`path`: the file has more than one hard link, so it may belong to a place outside the roots",
             "read a copy of it that has one link",
         ),
+        "symlink" => (
+            "symlink",
+            "`path`: is a symbolic link, and those are neither replaced nor deleted",
+            "file_list shows what it says: name that place, if it lies under a root",
+        ),
+        "trash" => {
+            ("invalid_arguments", "`path`: leads into the trash", "what is in the trash is for people to remove")
+        }
+        "exchanged" => (
+            "permission_denied",
+            "`path`: was exchanged for something else at that moment; nothing of it was kept in the trash",
+            "look at it with file_list, then try again",
+        ),
+        "changed" => (
+            "precondition_failed",
+            "`expect_sha256`: the file is another one, or has another content; nothing was changed",
+            "read it again; before_sha256 of a dry run is the digest to expect",
+        ),
+        "exists" => (
+            "precondition_failed",
+            "`expect_sha256`: absent was expected and something is there; nothing was changed",
+            "expect its digest instead: a dry run without expect_sha256 shows it as before_sha256",
+        ),
+        "read_only" => (
+            "permission_denied",
+            "`path`: the target's login user may not write in that directory; nothing was changed",
+            "if it should be writable, its owner or group must allow it on the target; sudo is never used to write",
+        ),
+        "too_large" => (
+            "too_large",
+            "`path`: the file is larger than 64 MiB, which is more than is kept as a backup; nothing was changed",
+            "disk_inspect and file_read can look at it",
+        ),
+        "no_space" => (
+            "no_space",
+            "the target's file system has no room for the file and its backup; nothing was changed",
+            "disk_inspect shows what fills it",
+        ),
+        "quota" => (
+            "no_space",
+            "the login user's quota on the target has no room for the file and its backup; nothing was changed",
+            "disk_inspect shows what fills it",
+        ),
+        "damaged" => (
+            "write_failed",
+            "the content did not arrive whole, or could not be written; nothing was changed",
+            "try again, or look at the target's storage",
+        ),
+        "backup" => (
+            "backup_failed",
+            "the backup of what is there could not be made; nothing was changed",
+            "file_list shows what stands in the way",
+        ),
+        "other_filesystem" => (
+            "other_filesystem",
+            "`path`: is on another file system than its root, so it cannot be moved to the trash; nothing was changed",
+            "a root on that file system has a trash of its own",
+        ),
+        "bad_trash" => (
+            "trash_unusable",
+            "the trash of this root cannot be used: it must be a directory of the login user with mode 0700",
+            "it is .tailops-trash in the root",
+        ),
+        "busy" => ("busy", "another write in this directory has not ended; nothing was changed", "try again"),
+        "missing_tool" => {
+            ("unsupported", "the target lacks a program that is needed", "flock, sha256sum and find are needed")
+        }
         "too_far" => (
             "too_large",
             "`start_line`: lies beyond the first 64 MiB, the part in which lines are counted",

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Borrow,
+    collections::BTreeSet,
     io::Write,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
@@ -16,10 +17,11 @@ use serde_json::{Value, json};
 
 use super::{PlanContext, Tool, ToolError, procfs::Stat};
 use crate::{
+    config::Files,
     fleet::Registry,
     model::{
         AddressRules, Captured, Content, Effect, EngagementId, Operation, ProbeRules, RawOutput, Scope, ScopeSet,
-        Script, ScriptOutput, Step, StepOutcome, StepOutput, SudoPolicy, Target, TargetKind, UrlRule,
+        Script, ScriptOutput, Step, StepOutcome, StepOutput, Subtree, SudoPolicy, Target, TargetKind, UrlRule,
     },
 };
 
@@ -36,6 +38,10 @@ pub(super) struct Rig {
     pub(super) wrapper: Vec<String>,
     /// What probes may reach: this machine, and the gateway's health.
     pub(super) probe: ProbeRules,
+    /// The only directories the caller's token reaches.
+    pub(super) paths: Option<BTreeSet<Subtree>>,
+    /// What may be written.
+    pub(super) files: Files,
 }
 
 impl Rig {
@@ -57,7 +63,7 @@ impl Rig {
         let health =
             UrlRule { url: "http://127.0.0.1:8080/healthz".parse().unwrap(), waived: false, engagements: None };
         let probe = ProbeRules { addresses: Arc::new(AddressRules::new(loopback)), urls: vec![health] };
-        Self { target, wrapper: Vec::new(), probe }
+        Self { target, wrapper: Vec::new(), probe, paths: None, files: Files::default() }
     }
 
     /// [`Self::new`], where sudo may be used.
@@ -86,7 +92,14 @@ impl Rig {
         let engagement = EngagementId::from("lab");
         let registry = Registry::new([self.target.clone()]);
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let context = PlanContext { engagement: &engagement, registry: &registry, probe: &self.probe, now };
+        let context = PlanContext {
+            engagement: &engagement,
+            registry: &registry,
+            probe: &self.probe,
+            now,
+            paths: self.paths.as_ref(),
+            files: &self.files,
+        };
         tool.plan(arguments.as_object().unwrap(), &context)
     }
 
@@ -123,7 +136,9 @@ impl Rig {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(&script.input()).unwrap();
+        // A script that refuses does not read all of its data.
+        let fed = child.stdin.take().unwrap().write_all(&script.input());
+        assert!(fed.is_ok() || script.template.stdin, "{fed:?}");
         let done = child.wait_with_output().unwrap();
         let outcome = match (done.status.code(), done.status.signal()) {
             (Some(code), _) => StepOutcome::Exited(code),

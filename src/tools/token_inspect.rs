@@ -28,6 +28,7 @@ struct Data {
     engagement: String,
     targets: Option<Vec<String>>,
     tools: Option<Vec<String>>,
+    paths: Option<Vec<String>>,
     issued: String,
     expires: String,
     expires_in_s: i64,

@@ -65,6 +65,28 @@ fn the_three_mintings_work_as_they_stand_and_print_the_bare_token() {
 }
 
 #[test]
+fn p73_a_token_is_limited_to_paths_at_minting_and_wrong_patterns_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let minting = |limits: &[&str]| {
+        let mut arguments = vec!["token", "mint", "--agent", "a", "--scopes", "file:read", "--ttl", "1h", "--json"];
+        limits.iter().for_each(|limit| arguments.extend(["--path", limit]));
+        tailops(&path, &arguments)
+    };
+    let minted: Value = serde_json::from_str(&stdout(&minting(&["/var/log/**", "/srv/a b/**"]))).unwrap();
+    assert_eq!(minted["paths"], json!(["/srv/a b/**", "/var/log/**"]));
+    let shown = stdout(&tailops(&path, &["token", "show", minted["jti"].as_str().unwrap(), "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["paths"], minted["paths"]);
+    let free: Value = serde_json::from_str(&stdout(&minting(&[]))).unwrap();
+    assert!(free.get("paths").is_none());
+    for wrong in ["/var/log", "/**", "log/**", "/var/../etc/**", "/var/*/x/**", "", "/var/%2e%2e/**"] {
+        fails(&minting(&[wrong]), 2, "--path");
+    }
+    let long: Vec<String> = (0..20).map(|n| format!("/{n}{}/**", "a".repeat(200))).collect();
+    fails(&minting(&long.iter().map(String::as_str).collect::<Vec<_>>()), 1, "longer than 4096 bytes");
+}
+
+#[test]
 fn what_is_wrong_with_a_minting_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");

@@ -131,6 +131,7 @@ pub struct Grant {
     pub engagement: String,
     pub targets: Option<Vec<String>>,
     pub tools: Option<Vec<String>>,
+    pub paths: Option<Vec<String>>,
     pub ttl: Duration,
     pub uid: u32,
 }
@@ -143,6 +144,7 @@ impl Default for Grant {
             engagement: "default".to_owned(),
             targets: None,
             tools: None,
+            paths: None,
             ttl: Duration::from_secs(3600),
             uid: ALICE,
         }
@@ -251,6 +253,7 @@ impl Gateway {
             engagement: grant.engagement.into(),
             targets: grant.targets.map(|targets| targets.into_iter().map(Into::into).collect()),
             tools: grant.tools.map(|tools| tools.into_iter().collect()),
+            paths: grant.paths.map(|paths| paths.iter().map(|path| path.parse().unwrap()).collect()),
             ttl: grant.ttl,
             binding: Binding::LocalUser(grant.uid),
         };

@@ -124,6 +124,7 @@ async fn tokens(data: &std::path::Path, count: usize) -> Vec<String> {
             engagement: "default".into(),
             targets: None,
             tools: None,
+            paths: None,
             ttl: Duration::from_secs(3600),
             binding: Binding::LocalUser(rustix::process::geteuid().as_raw()),
         };

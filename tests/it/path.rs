@@ -2,6 +2,7 @@
 
 mod cancel;
 mod eras;
+mod files;
 mod guard;
 mod http;
 mod limits;

@@ -204,7 +204,7 @@ async fn long_arguments_stand_as_their_digest() {
 #[tokio::test]
 async fn a_cursor_neither_repeats_nor_loses_records_and_shows_no_other_engagement() {
     let gateway = Gateway::with(|config| {
-        config.engagements.push(Engagement { id: "other".into(), tools: None });
+        config.engagements.push(Engagement { id: "other".into(), tools: None, data_root: None });
     })
     .await;
     let ours = gateway.admin().await;

@@ -99,7 +99,11 @@ async fn without_the_scope() {
 async fn from_another_engagement() {
     let gateway = Gateway::with(|config| {
         roomy(config);
-        config.engagements.push(Engagement { id: "other".into(), tools: Some(BTreeSet::from(["no_tool".to_owned()])) });
+        config.engagements.push(Engagement {
+            id: "other".into(),
+            tools: Some(BTreeSet::from(["no_tool".to_owned()])),
+            data_root: None,
+        });
     })
     .await;
     let token = gateway.mint(Grant { engagement: "other".to_owned(), ..Grant::default() }).await;

@@ -19,7 +19,7 @@ use serde_saphyr::Spanned;
 
 use super::simulate::{self, Simulation};
 use crate::{
-    model::{ScopeSet, SudoPolicy, Target, TargetKind},
+    model::{ScopeSet, Subtree, SudoPolicy, Target, TargetKind},
     policy::Verdict,
     tools,
 };
@@ -63,6 +63,8 @@ struct Caller {
     targets: Option<BTreeSet<String>>,
     #[serde(default)]
     tools: Option<BTreeSet<String>>,
+    #[serde(default)]
+    paths: Option<BTreeSet<Subtree>>,
     #[serde(default)]
     user: Option<String>,
     #[serde(default)]
@@ -304,6 +306,7 @@ impl Caller {
             engagement: self.engagement.clone(),
             targets: self.targets.as_ref().map(|targets| targets.iter().map(|id| id.as_str().into()).collect()),
             tools: self.tools.clone(),
+            paths: self.paths.clone(),
             user: self.user.clone(),
             node: self.node.clone(),
             tags: self.tags.clone(),

@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use crate::{
     app::{catalogue, site_files},
     auth::{Binding, Claims},
-    config::Config,
+    config::{Config, Files},
     fleet::Registry,
-    model::{EngagementId, Operation, ProbeRules, ScopeSet, TargetId},
+    model::{EngagementId, Operation, ProbeRules, ScopeSet, Subtree, TargetId},
     pipeline::{explanation, unplanned},
     policy::{Inventory, Judgement, Policy, SitePolicy, SiteProblems, SiteSource},
     tailnet::Peer,
@@ -28,6 +28,7 @@ pub(super) struct Caller {
     pub(super) engagement: String,
     pub(super) targets: Option<BTreeSet<TargetId>>,
     pub(super) tools: Option<BTreeSet<String>>,
+    pub(super) paths: Option<BTreeSet<Subtree>>,
     pub(super) user: Option<String>,
     pub(super) node: String,
     pub(super) tags: Vec<String>,
@@ -38,6 +39,7 @@ pub(super) struct Simulation {
     pub(super) policy: Policy,
     registry: Registry,
     probe: ProbeRules,
+    files: Files,
     /// Whether it is known which targets and engagements there are.
     pub(super) complete: bool,
 }
@@ -59,7 +61,13 @@ impl Simulation {
         })?;
         let engagements = config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone()));
         let registry = Registry::new(config.targets.iter().cloned());
-        Ok(Self { policy: Policy::new(engagements, site), registry, probe: config.probe.clone(), complete })
+        Ok(Self {
+            policy: Policy::new(engagements, site),
+            registry,
+            probe: config.probe.clone(),
+            files: config.files.clone(),
+            complete,
+        })
     }
 
     /// Plans and judges. The inner error is the tool's: such a call comes to no judgement.
@@ -72,7 +80,14 @@ impl Simulation {
     ) -> anyhow::Result<Result<(Operation, Judgement), ToolError>> {
         let found = tools::find(tool).with_context(|| format!("there is no tool {tool:?}"))?;
         let engagement = EngagementId::from(caller.engagement.as_str());
-        let context = PlanContext { engagement: &engagement, registry: &self.registry, probe: &self.probe, now };
+        let context = PlanContext {
+            engagement: &engagement,
+            registry: &self.registry,
+            probe: &self.probe,
+            paths: caller.paths.as_ref(),
+            files: &self.files,
+            now,
+        };
         let operation = match found.plan(arguments, &context) {
             Ok(operation) => operation,
             Err(error) => return Ok(Err(error)),
@@ -116,6 +131,7 @@ impl Caller {
             engagement: self.engagement.as_str().into(),
             targets: self.targets.clone(),
             tools: self.tools.clone(),
+            paths: self.paths.clone(),
             issued: now,
             expires: now.checked_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
             binding: Binding::LocalUser(0),

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     auth::Binding,
+    config::Files,
     fleet::Registry,
     model::{ProbeRules, ScopeSet, TargetKind},
     policy::{Judgement, Policy},
@@ -104,6 +105,7 @@ fn claims(scopes: &str) -> Claims {
         engagement: "acme".into(),
         targets: None,
         tools: None,
+        paths: None,
         issued: at(NOON),
         expires: at("2027-11-21T12:00:00Z"),
         binding: Binding::LocalUser(1000),
@@ -112,8 +114,15 @@ fn claims(scopes: &str) -> Claims {
 
 fn operation(tool: &str, arguments: serde_json::Value) -> Operation {
     let registry = Registry::new(targets());
-    let (engagement, probe) = (EngagementId::from("acme"), ProbeRules::default());
-    let context = PlanContext { engagement: &engagement, registry: &registry, probe: &probe, now: at(NOON) };
+    let (engagement, probe, files) = (EngagementId::from("acme"), ProbeRules::default(), Files::default());
+    let context = PlanContext {
+        engagement: &engagement,
+        registry: &registry,
+        probe: &probe,
+        paths: None,
+        files: &files,
+        now: at(NOON),
+    };
     tools::find(tool).unwrap().plan(arguments.as_object().unwrap(), &context).unwrap()
 }
 

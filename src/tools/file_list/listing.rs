@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Missing, ToolError};
+use crate::{model::Missing, tools::ToolError};
 
 /// One file, directory or other thing.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Entry {
+pub(in crate::tools) struct Entry {
     /// Below the directory that was asked for; absolute where the roots are listed.
     path: String,
     r#type: Type,
@@ -47,19 +47,24 @@ enum Type {
 
 /// One page.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) entries: Vec<Entry>,
-    pub(super) partial: Vec<Missing>,
+pub(in crate::tools) struct Listing {
+    pub(in crate::tools) entries: Vec<Entry>,
+    pub(in crate::tools) partial: Vec<Missing>,
     /// Whether some text was not UTF-8.
-    pub(super) lossy: bool,
+    pub(in crate::tools) lossy: bool,
     /// The last place on this page, where there are more.
-    pub(super) next: Option<Vec<u8>>,
+    pub(in crate::tools) next: Option<Vec<u8>>,
 }
 
 impl Listing {
     /// The page in `records`, at most `most` entries. `asked` is the path that was asked for; without one the
     /// entries are below `roots`. Errors if a record cannot be read or the one that ends every listing is not there.
-    pub(super) fn read(records: &[u8], asked: Option<&str>, roots: &[String], most: usize) -> Result<Self, ToolError> {
+    pub(in crate::tools) fn read(
+        records: &[u8],
+        asked: Option<&str>,
+        roots: &[String],
+        most: usize,
+    ) -> Result<Self, ToolError> {
         let mut listing = Self::default();
         let mut ended = false;
         let mut last = None;
@@ -88,6 +93,7 @@ impl Listing {
         let words: Vec<&str> = note.split(' ').collect();
         let (section, reason, ends) = match words.as_slice() {
             ["s", "0"] => return Ok(true),
+            ["s", "124"] => ("entries", "time_limit", true),
             ["s", _] => ("entries", "permission_denied", true),
             ["t"] => ("entries", "more_than_100000", true),
             ["m", root, why] => {

@@ -13,9 +13,12 @@ use std::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::tools::{
-    paths::sandbox::{SECRET, Sandbox, make_fifo},
-    rig,
+use crate::{
+    model::Missing,
+    tools::{
+        paths::sandbox::{SECRET, Sandbox, make_fifo},
+        rig,
+    },
 };
 
 fn list(sandbox: &Sandbox, path: &str, mut arguments: Value) -> Result<Content, ToolError> {

@@ -15,7 +15,10 @@ use serde_json::json;
 use super::sandbox::{SECRET, Sandbox};
 use crate::{
     model::{Script, Template},
-    tools::{file_list::FileList, file_read::FileRead},
+    tools::{
+        file_delete::FileDelete, file_list::FileList, file_read::FileRead, file_search::FileSearch,
+        file_write::FileWrite,
+    },
 };
 
 /// Arguments: WAY ROUNDS ROOT. Opens `ROOT/swap`, or `ROOT/swap/secret` through the directory, again and again the
@@ -66,7 +69,10 @@ fn while_exchanged<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) 
             result
         });
         while !done.load(Ordering::Relaxed) {
-            renameat_with(CWD, sandbox.inside("swap"), CWD, sandbox.inside("other"), RenameFlags::EXCHANGE).unwrap();
+            let exchanged =
+                renameat_with(CWD, sandbox.inside("swap"), CWD, sandbox.inside("other"), RenameFlags::EXCHANGE);
+            // A file that was deleted is put back by the test.
+            assert!(exchanged.is_ok() || exchanged == Err(rustix::io::Errno::NOENT), "{exchanged:?}");
             // Leaves the processor to the script, whose every look takes several times as long.
             thread::park_timeout(Duration::from_micros(100));
         }
@@ -132,4 +138,108 @@ fn whole_calls_in_the_race_never_give_the_secret() {
         });
     }
     assert!(answered > 0, "no call got through, so nothing was raced");
+}
+
+/// What stands outside is what stood there, and nothing came to it.
+fn outside_is_untouched(sandbox: &Sandbox) {
+    let names = |path: &str| fs::read_dir(sandbox.beside(path)).unwrap().count();
+    assert_eq!((names("outside"), names("outside/folder")), (2, 1));
+    for path in ["outside/secret", "outside/folder/secret"] {
+        assert_eq!(fs::read_to_string(sandbox.beside(path)).unwrap(), SECRET);
+    }
+}
+
+/// Refusals that a race may end in.
+const RACED: [&str; 6] =
+    ["outside_roots", "permission_denied", "not_found", "symlink", "precondition_failed", "other_filesystem"];
+
+#[test]
+fn p71_writes_in_the_race_never_leave_the_root() {
+    let mut written = 0;
+    for (directory, path) in [(false, "swap"), (true, "swap/secret"), (true, "swap/new")] {
+        let sandbox = prepared(directory);
+        while_exchanged(&sandbox, || {
+            for round in 0..60 {
+                let content = format!("written {round}");
+                let arguments = json!({"path": sandbox.arg(path), "content": content, "reason": "a race"});
+                match sandbox.call(&FileWrite, arguments) {
+                    Ok(content) => {
+                        written += 1;
+                        assert_ne!(content.data["before_sha256"], hex(SECRET.as_bytes()));
+                    }
+                    Err(error) => assert!(RACED.contains(&error.code), "{error:?}"),
+                }
+            }
+        });
+        outside_is_untouched(&sandbox);
+        for folder in [sandbox.roots[0].clone(), sandbox.inside("swap"), sandbox.inside("other")] {
+            let Ok(entries) = fs::read_dir(folder) else { continue };
+            let left = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            assert_eq!(left.filter(|name| name.starts_with(".tailops-")).collect::<Vec<_>>(), Vec::<String>::new());
+        }
+    }
+    assert!(written > 0, "no write got through, so nothing was raced");
+}
+
+#[test]
+fn p71_deletes_in_the_race_take_nothing_from_outside() {
+    let mut deleted = 0;
+    for (directory, path) in [(false, "swap"), (true, "swap/secret")] {
+        let sandbox = prepared(directory);
+        while_exchanged(&sandbox, || {
+            for _ in 0..60 {
+                match sandbox
+                    .call(&FileDelete, json!({"path": sandbox.arg(path), "dry_run": false, "reason": "a race"}))
+                {
+                    Ok(content) => {
+                        deleted += 1;
+                        assert_eq!(fs::read_to_string(content.data["trash"].as_str().unwrap()).unwrap(), "harmless");
+                        // Put back where the directory or the name is now, never through the link.
+                        fs::rename(content.data["trash"].as_str().unwrap(), sandbox.inside("again")).unwrap();
+                        let place = if directory {
+                            ["swap", "other"]
+                                .map(|name| sandbox.inside(name))
+                                .into_iter()
+                                .find(|place| !place.is_symlink())
+                                .map(|place| place.join("secret"))
+                        } else {
+                            ["swap", "other"]
+                                .map(|name| sandbox.inside(name))
+                                .into_iter()
+                                .find(|place| fs::symlink_metadata(place).is_err())
+                        };
+                        let Some(place) = place else { continue };
+                        let _ = renameat_with(CWD, sandbox.inside("again"), CWD, place, RenameFlags::NOREPLACE);
+                    }
+                    Err(error) => assert!(RACED.contains(&error.code), "{error:?}"),
+                }
+            }
+        });
+        outside_is_untouched(&sandbox);
+        let trash = sandbox.inside(".tailops-trash");
+        if trash.exists() {
+            let left: Vec<_> = fs::read_dir(trash).unwrap().map(|entry| entry.unwrap()).collect();
+            assert!(left.iter().all(|entry| !entry.file_type().unwrap().is_symlink()), "{left:?}");
+        }
+    }
+    assert!(deleted > 0, "no delete got through, so nothing was raced");
+}
+
+#[test]
+fn p71_searches_in_the_race_show_nothing_from_outside() {
+    let mut shown = 0;
+    for directory in [false, true] {
+        let sandbox = prepared(directory);
+        while_exchanged(&sandbox, || {
+            for _ in 0..40 {
+                // Both the harmless content and the secret have this letter.
+                let content = sandbox.call(&FileSearch, json!({"root": sandbox.roots[0], "contains": "e"})).unwrap();
+                for found in content.data["matches"].as_array().unwrap() {
+                    shown += 1;
+                    assert_eq!(found["text"], "harmless");
+                }
+            }
+        });
+    }
+    assert!(shown > 0, "nothing was found, so nothing was raced");
 }

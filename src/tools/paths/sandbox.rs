@@ -1,6 +1,7 @@
 //! For tests of the file tools: a directory of their own with a secret beside it. Never part of the program.
 
 use std::{
+    borrow::Borrow,
     fs,
     path::{Path, PathBuf},
 };
@@ -69,12 +70,16 @@ impl Sandbox {
     }
 
     /// [`Rig::plan`] on [`Self::rig`].
-    pub(in crate::tools) fn plan(&self, tool: &dyn Tool, arguments: Value) -> Result<Operation, ToolError> {
+    pub(in crate::tools) fn plan(
+        &self,
+        tool: &dyn Tool,
+        arguments: impl Borrow<Value>,
+    ) -> Result<Operation, ToolError> {
         self.rig().plan(tool, arguments)
     }
 
     /// [`Rig::call`] on [`Self::rig`].
-    pub(in crate::tools) fn call(&self, tool: &dyn Tool, arguments: Value) -> Result<Content, ToolError> {
+    pub(in crate::tools) fn call(&self, tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Content, ToolError> {
         self.rig().call(tool, arguments)
     }
 }

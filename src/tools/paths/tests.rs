@@ -7,7 +7,25 @@ use super::{
     sandbox::{SECRET, Sandbox},
     *,
 };
-use crate::tools::{Tool, file_list::FileList, file_read::FileRead};
+use crate::{
+    model::{Scope, Subtree},
+    tools::{
+        ALL, Tool, disk_inspect::DiskInspect, file_delete::FileDelete, file_list::FileList, file_read::FileRead,
+        file_search::FileSearch, file_write::FileWrite,
+    },
+};
+
+/// Every path argument of every file tool, with arguments that would do otherwise.
+fn path_arguments() -> [(&'static dyn Tool, &'static str, serde_json::Value); 6] {
+    [
+        (&FileList, "path", json!({})),
+        (&FileRead, "path", json!({})),
+        (&FileSearch, "root", json!({"name": "*"})),
+        (&FileWrite, "path", json!({"content": "text", "reason": "a test"})),
+        (&FileDelete, "path", json!({"reason": "a test", "dry_run": false})),
+        (&DiskInspect, "path", json!({})),
+    ]
+}
 
 /// Stands for the root in [`CORPUS`].
 const ROOT: &str = "ROOT";
@@ -126,22 +144,112 @@ const CORPUS: &[&str] = &[
 ];
 
 #[test]
-fn every_traversal_is_refused_before_anything_runs_and_named() {
+fn p74_every_traversal_in_every_path_argument_is_refused_before_anything_runs_and_named() {
     assert!(CORPUS.len() >= 60, "{}", CORPUS.len());
     let sandbox = Sandbox::new();
     let root = sandbox.roots[0].to_str().unwrap();
     let long = [format!("{ROOT}/{}", "a".repeat(256)), format!("{ROOT}/{}", "a/".repeat(2048) + "a")];
-    let tools: [&dyn Tool; 2] = [&FileRead, &FileList];
     for text in CORPUS.iter().copied().chain(long.iter().map(String::as_str)) {
         let path = text.replace(ROOT, root);
-        for tool in tools {
+        for (tool, argument, mut arguments) in path_arguments() {
             let name = tool.spec().name;
-            let error = sandbox.plan(tool, json!({ "path": path })).expect_err(&format!("{name} {text:?}"));
+            arguments[argument] = json!(path);
+            let error = sandbox.plan(tool, arguments).expect_err(&format!("{name} {text:?}"));
             assert!(["invalid_arguments", "outside_roots"].contains(&error.code), "{name} {text:?}: {error:?}");
-            assert!(error.message.starts_with("`path`: "), "{name} {text:?}: {error}");
+            assert!(error.message.starts_with(&format!("`{argument}`: ")), "{name} {text:?}: {error}");
             assert!(!error.message.contains(SECRET));
         }
     }
+}
+
+#[test]
+fn p74_no_file_tool_has_a_path_argument_that_is_not_tested() {
+    for tool in ALL
+        .iter()
+        .filter(|tool| tool.spec().scopes.iter().any(|scope| [Scope::FileRead, Scope::FileWrite].contains(scope)))
+    {
+        let schema = (tool.spec().input)();
+        let named: Vec<&str> = schema["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .filter(|key| ["path", "root", "from", "to", "source", "destination", "directory"].contains(key))
+            .collect();
+        let tested: Vec<&str> = path_arguments()
+            .iter()
+            .filter(|(tested, ..)| tested.spec().name == tool.spec().name)
+            .map(|(_, argument, _)| *argument)
+            .collect();
+        assert_eq!(named, tested, "{}", tool.spec().name);
+    }
+}
+
+/// What each tool plans for a token that is limited to `limit`, with its path at `path`.
+fn limited(sandbox: &Sandbox, limit: &[&str], path: Option<&str>) -> Vec<(&'static str, Vec<String>)> {
+    let mut rig = sandbox.rig();
+    rig.paths = Some(limit.iter().map(|text| text.parse::<Subtree>().unwrap()).collect());
+    let plan = |(tool, argument, mut arguments): (&'static dyn Tool, &str, serde_json::Value)| {
+        if let Some(path) = path {
+            arguments[argument] = json!(path);
+        }
+        Some((tool.spec().name, rig.plan(tool, arguments).ok()?.places))
+    };
+    path_arguments().into_iter().filter_map(plan).collect()
+}
+
+#[test]
+fn p73_a_limited_token_confines_the_scripts_to_its_part_of_the_roots() {
+    let mut sandbox = Sandbox::new();
+    sandbox.roots = vec!["/etc".into(), "/srv".into(), "/var/log/apt".into()];
+    let limit = ["/var/log/**", "/srv/a/**", "/srv/b/**"];
+    let confined = ["/srv/a", "/srv/b", "/var/log/apt"].map(str::to_owned);
+    let planned = limited(&sandbox, &limit, Some("/srv/a/file"));
+    assert_eq!(planned.len(), 6);
+    for (tool, places) in planned {
+        assert_eq!(places, [vec!["/srv/a/file".to_owned()], confined.to_vec()].concat(), "{tool}");
+    }
+    let without = limited(&sandbox, &limit, None);
+    assert_eq!(without, [("file_list", confined.to_vec()), ("disk_inspect", confined.to_vec())]);
+    // What is not covered stands among the places, where policy sees it.
+    for (tool, places) in limited(&sandbox, &limit, Some("/etc/hostname")) {
+        assert_eq!(places[0], "/etc/hostname", "{tool}");
+    }
+    for (tool, places) in limited(&sandbox, &["/nowhere/**"], Some("/etc/hostname")) {
+        assert_eq!(places[1..], ["/etc", "/srv", "/var/log/apt"], "{tool}");
+    }
+    for (tool, _, _) in path_arguments() {
+        assert!(tool.spec().scopes.iter().any(|scope| [Scope::FileRead, Scope::FileWrite].contains(scope)));
+    }
+}
+
+#[test]
+fn p73_a_link_out_of_the_tokens_paths_is_not_followed_though_the_roots_hold_its_end() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.inside("mine")).unwrap();
+    std::fs::create_dir(sandbox.inside("theirs")).unwrap();
+    std::fs::write(sandbox.inside("theirs/file"), SECRET).unwrap();
+    std::os::unix::fs::symlink("../theirs", sandbox.inside("mine/link")).unwrap();
+    std::os::unix::fs::symlink("../theirs/file", sandbox.inside("mine/file")).unwrap();
+    let mut rig = sandbox.rig();
+    assert_eq!(rig.call(&FileRead, json!({"path": sandbox.arg("mine/link/file")})).unwrap().data["content"], SECRET);
+    rig.paths = Some([format!("{}/**", sandbox.arg("mine")).parse().unwrap()].into());
+    for (tool, argument, mut arguments) in path_arguments() {
+        for path in ["mine/link/file", "mine/link"] {
+            arguments[argument] = json!(sandbox.arg(path));
+            let refused = rig.call(tool, &arguments).expect_err(tool.spec().name);
+            let wanted: &[&str] = if path == "mine/link" { &["outside_roots", "symlink"] } else { &["outside_roots"] };
+            assert!(wanted.contains(&refused.code), "{} {path}: {refused:?}", tool.spec().name);
+        }
+    }
+    assert_eq!(std::fs::read_to_string(sandbox.inside("theirs/file")).unwrap(), SECRET);
+    let listed = rig.call(&FileList, json!({})).unwrap();
+    let entries = listed.data["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 3);
+    assert!(
+        entries.iter().all(|entry| entry["path"].as_str().unwrap().starts_with(&sandbox.arg("mine"))),
+        "{entries:?}"
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn tenants(config: &mut Config) {
     theirs.tags = vec!["web".to_owned()];
     config.targets.push(theirs);
     let tools = BTreeSet::from(["fleet_list".to_owned(), "audit_query".to_owned(), "target_inspect".to_owned()]);
-    config.engagements.push(Engagement { id: "other".into(), tools: Some(tools) });
+    config.engagements.push(Engagement { id: "other".into(), tools: Some(tools), data_root: None });
 }
 
 #[tokio::test]

@@ -129,7 +129,14 @@ fn verdict(rules: &RulesInForce, arguments: &Value) -> Verdict {
     let rules = rules.now();
     let engagement = EngagementId::from("default");
     let now = Timestamp::now();
-    let context = PlanContext { engagement: &engagement, registry: &rules.registry, probe: &rules.probe, now };
+    let context = PlanContext {
+        engagement: &engagement,
+        registry: &rules.registry,
+        probe: &rules.probe,
+        paths: None,
+        files: &rules.files,
+        now,
+    };
     let tool = tools::find("process_list").unwrap();
     let operation: Operation = tool.plan(arguments.as_object().unwrap(), &context).unwrap();
     let peer: Peer = alice("127.0.0.1:1".parse().unwrap());
@@ -141,6 +148,7 @@ fn verdict(rules: &RulesInForce, arguments: &Value) -> Verdict {
         engagement: engagement.clone(),
         targets: None,
         tools: None,
+        paths: None,
         issued: now,
         expires: now,
         binding: Binding::LocalUser(1),
