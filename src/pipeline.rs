@@ -4,6 +4,7 @@
 mod answers;
 mod error;
 mod reply;
+mod revocation;
 mod rules;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -167,7 +168,13 @@ impl Pipeline {
     }
 
     fn plan_context<'a>(&self, caller: &'a Caller, rules: &'a Rules) -> PlanContext<'a> {
-        PlanContext { engagement: &caller.token().engagement, registry: &rules.registry, now: self.clock.now() }
+        let token = caller.token();
+        PlanContext {
+            engagement: &token.engagement,
+            token: &token.jti,
+            registry: &rules.registry,
+            now: self.clock.now(),
+        }
     }
 
     /// The tools that `caller` could be allowed to call on anything it can reach: what a list shows.

@@ -2,27 +2,38 @@
 //! operation (`plan`) and raw output into content (`render`). No I/O, no async. Everything that names tools (the MCP
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
+mod apt;
 mod audit_query;
 mod file_list;
 mod file_read;
 mod fleet_list;
 mod gateway_inspect;
 mod host_inspect;
+mod host_power_control;
 mod journal_query;
 mod kit;
 mod network_inspect;
+mod package_change;
+mod package_list;
+mod package_refresh;
 mod paths;
 mod policy_explain;
 mod process_list;
 mod process_signal;
 mod procfs;
+mod rights;
+#[cfg(test)]
+mod fakes;
 #[cfg(test)]
 mod rig;
+mod service_configure;
 mod service_control;
+mod service_inspect;
 mod service_list;
 mod systemd;
 mod target_inspect;
 mod token_inspect;
+mod token_revoke;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
@@ -32,19 +43,26 @@ use crate::model::{Content, Operation, RawOutput};
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
     &host_inspect::HostInspect,
+    &host_power_control::HostPowerControl,
     &process_list::ProcessList,
     &process_signal::ProcessSignal,
     &service_list::ServiceList,
+    &service_inspect::ServiceInspect,
     &service_control::ServiceControl,
+    &service_configure::ServiceConfigure,
     &journal_query::JournalQuery,
     &network_inspect::NetworkInspect,
     &file_list::FileList,
     &file_read::FileRead,
+    &package_list::PackageList,
+    &package_refresh::PackageRefresh,
+    &package_change::PackageChange,
     &fleet_list::FleetList,
     &target_inspect::TargetInspect,
     &policy_explain::PolicyExplain,
     &audit_query::AuditQuery,
     &token_inspect::TokenInspect,
+    &token_revoke::TokenRevoke,
     &gateway_inspect::GatewayInspect,
 ];
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     fleet::Registry,
-    model::{Effect, EngagementId, Operation, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput, Target},
+    model::{Effect, EngagementId, Jti, Operation, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput, Target},
 };
 
 /// What a tool acts on.
@@ -52,6 +52,8 @@ pub struct Spec {
 pub struct PlanContext<'a> {
     /// The caller's tenant.
     pub engagement: &'a EngagementId,
+    /// The caller's token: what a call names when it means its own.
+    pub token: &'a Jti,
     /// All targets; asked only by engagement.
     pub registry: &'a Registry,
     /// Now.

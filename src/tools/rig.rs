@@ -25,6 +25,9 @@ use crate::{
 /// What opens sections; the recordings in `tests/cases` hold it too.
 pub(super) const MARKER: &str = "0123456789abcdef0123456789abcdef";
 
+/// The id of the token that calls.
+pub(super) const TOKEN: &str = "00c0ffee00c0ffee00c0ffee00c0ffee";
+
 /// Puts a command under the user nobody; needs root.
 pub(super) const AS_NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
@@ -79,7 +82,8 @@ impl Rig {
         let engagement = EngagementId::from("lab");
         let registry = Registry::new([self.target.clone()]);
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let context = PlanContext { engagement: &engagement, registry: &registry, now };
+        let token = TOKEN.into();
+        let context = PlanContext { engagement: &engagement, token: &token, registry: &registry, now };
         tool.plan(arguments.as_object().unwrap(), &context)
     }
 
