@@ -4,6 +4,8 @@
 
 mod apt;
 mod audit_query;
+#[cfg(test)]
+mod fakes;
 mod file_list;
 mod file_read;
 mod fleet_list;
@@ -21,11 +23,9 @@ mod policy_explain;
 mod process_list;
 mod process_signal;
 mod procfs;
-mod rights;
-#[cfg(test)]
-mod fakes;
 #[cfg(test)]
 mod rig;
+mod rights;
 mod service_configure;
 mod service_control;
 mod service_inspect;

@@ -63,7 +63,6 @@ pub(super) struct Change {
     /// After the change
     pub(super) to: Option<String>,
     /// What the archives that have it call themselves, such as Debian-Security:12/oldstable-security
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) origins: Vec<String>,
     /// Whether one of them brings security updates
     pub(super) security: bool,
@@ -98,8 +97,7 @@ fn change(verb: Verb, text: &str) -> Option<Change> {
         from = Some(version.to_owned());
         rest = after.trim_start();
     }
-    let mut change =
-        Change { verb, name: name.to_owned(), from, to: None, origins: Vec::new(), security: false };
+    let mut change = Change { verb, name: name.to_owned(), from, to: None, origins: Vec::new(), security: false };
     if verb != Verb::Install {
         return change.from.is_some().then_some(change);
     }
@@ -138,8 +136,26 @@ mod tests {
     #[test]
     fn names_that_apt_would_read_otherwise_are_refused() {
         for bad in [
-            "", "a", "-y", "--purge", "nginx-", "Nginx", "nginx*", "nginx^", "nginx/stable", "nginx=1", "nginx:i386",
-            "a b", "./x.deb", "/tmp/x.deb", "x\n", "naïve", "a_b", "~nx", "?essential", &"x".repeat(129),
+            "",
+            "a",
+            "-y",
+            "--purge",
+            "nginx-",
+            "Nginx",
+            "nginx*",
+            "nginx^",
+            "nginx/stable",
+            "nginx=1",
+            "nginx:i386",
+            "a b",
+            "./x.deb",
+            "/tmp/x.deb",
+            "x\n",
+            "naïve",
+            "a_b",
+            "~nx",
+            "?essential",
+            &"x".repeat(129),
         ] {
             assert!(package_name("packages", bad).unwrap_err().message.starts_with("`packages`"), "{bad:?}");
         }
@@ -150,7 +166,8 @@ mod tests {
 
     #[test]
     fn versions_are_exact() {
-        for bad in ["", "1.0-", "1.0+", "stable", "*", "1.0*", "-1", ":1", "a:1", "1 0", "1.0\n", "1/2", "1;id", "1_2"] {
+        for bad in ["", "1.0-", "1.0+", "stable", "*", "1.0*", "-1", ":1", "a:1", "1 0", "1.0\n", "1/2", "1;id", "1_2"]
+        {
             assert!(package_version("version", bad).is_err(), "{bad:?}");
         }
         for good in ["1", "7.88.1-10+deb12u15", "1:0.63-4", "4:12.2.0-3", "2.0~rc1-1", "0"] {
@@ -188,10 +205,12 @@ mod tests {
         assert_eq!(read("Purg old-conf [1.0]").unwrap().verb, Verb::Purge);
         let local = read("Inst own (2.0 [amd64])").unwrap();
         assert_eq!((local.to.as_deref(), local.origins.len()), (Some("2.0"), 0));
-        let ubuntu = read("Inst x [1] (2 Ubuntu:22.04/jammy-updates, Ubuntu:22.04/jammy-security [amd64])").unwrap();
+        let ubuntu = read("Inst xx [1] (2 Ubuntu:22.04/jammy-updates, Ubuntu:22.04/jammy-security [amd64])").unwrap();
         assert!(ubuntu.security);
-        assert!(!read("Inst x [1] (2 insecurity:1/not-security-at-all [amd64])").unwrap().security);
-        for broken in ["Inst x", "Inst x [1]", "Inst x (2", "Remv x", "Inst -x (2 a [b])", "Inst x [1] (2 a)", "Remv [1]"] {
+        assert!(!read("Inst xx [1] (2 insecurity:1/not-security-at-all [amd64])").unwrap().security);
+        for broken in
+            ["Inst xx", "Inst xx [1]", "Inst xx (2", "Remv xx", "Inst -x (2 a [b])", "Inst xx [1] (2 a)", "Remv [1]"]
+        {
             assert_eq!(read(broken).unwrap_err(), broken);
         }
         assert_eq!(changes("Reading package lists...\nConf x (1 a [b])\n").unwrap(), []);

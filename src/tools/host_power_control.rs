@@ -13,9 +13,7 @@ use super::{
     service_control::lines,
     systemd::{blocks, missing, number, section, sudo_word, value},
 };
-use crate::model::{
-    Content, Effect, Operation, RawOutput, Risk, Scope, Script, Section, Step, TargetKind, Template,
-};
+use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Section, Step, TargetKind, Template};
 
 /// The tool.
 pub(super) struct HostPowerControl;
@@ -137,7 +135,10 @@ impl Tool for HostPowerControl {
         within("delay_min", args.delay_min, 1..=1440)?;
         match &args.boot_id {
             Some(id) if !is_boot_id(id) => {
-                return Err(ToolError::invalid("boot_id", "must be data.boot_id of a preview, a UUID in small letters"));
+                return Err(ToolError::invalid(
+                    "boot_id",
+                    "must be data.boot_id of a preview, a UUID in small letters",
+                ));
             }
             None if !args.dry_run => {
                 return Err(ToolError::invalid(

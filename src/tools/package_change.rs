@@ -42,14 +42,13 @@ struct Args {
     /// For upgrade, none means all
     #[serde(default)]
     packages: Vec<Wanted>,
-    /// Let others be removed
+    /// Others too
     #[serde(default)]
     allow_remove: bool,
     /// From the preview
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     plan_sha256: Option<String>,
-    /// Only preview
     #[serde(default = "yes")]
     dry_run: bool,
     reason: String,
@@ -90,8 +89,8 @@ struct Data {
 
 const SPEC: Spec = Spec {
     name: "package_change",
-    title: "Install, upgrade or remove packages",
-    help: "Previews exactly what apt would do; a real run needs approval and plan_sha256 of the preview, and does that or nothing.",
+    title: "Change packages",
+    help: "Previews exactly what apt would do. A real run needs approval and does that or nothing.",
     scopes: &[Scope::SystemAdmin],
     risk: Risk::Critical,
     effect: Effect::Destructive,
@@ -185,8 +184,9 @@ impl Tool for PackageChange {
         }
         let unknown = lines(&sections, "unknown");
         if !unknown.is_empty() {
-            return Err(ToolError::new("not_found", format!("apt knows no package {}", unknown.join(", ")))
-                .hint("nothing was changed; package_refresh fetches new lists, package_list detail= shows one package"));
+            return Err(ToolError::new("not_found", format!("apt knows no package {}", unknown.join(", "))).hint(
+                "nothing was changed; package_refresh fetches new lists, package_list detail= shows one package",
+            ));
         }
         if section(&sections, "simulation").is_some() {
             let errors = text("errors").unwrap_or_default();
@@ -323,7 +323,8 @@ fn foreseen(args: &Args, answer: &Data) -> Vec<String> {
     let others: Vec<&str> =
         answer.remove.iter().filter(|change| !is_meant(change)).map(|change| change.name.as_str()).collect();
     if !others.is_empty() && !args.allow_remove {
-        warnings.push(format!("a real run is refused unless allow_remove is set: it would remove {}", others.join(", ")));
+        warnings
+            .push(format!("a real run is refused unless allow_remove is set: it would remove {}", others.join(", ")));
     }
     warnings
 }
@@ -352,7 +353,8 @@ fn failure(args: &Args, user: &str, status: i32, errors: &str) -> ToolError {
         // The packages differ from call to call and sudoers has no safe pattern for them, so the line ends in none.
         let mut error = missing_right(user.trim(), &["/usr/bin/env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
         if let Some(hint) = error.hint.take() {
-            error = error.hint(format!("{hint} * (apt-get by sudo is root: the gateway's policy is then the only fence)"));
+            error =
+                error.hint(format!("{hint} * (apt-get by sudo is root: the gateway's policy is then the only fence)"));
         }
         return error;
     }

@@ -206,10 +206,9 @@ impl Tool for PackageList {
         content.next_cursor = page(&mut packages, args.cursor.as_deref(), args.limit, Package::key);
         content.truncated |= content.next_cursor.is_some();
         if let Some(age) = answer.lists_age_s.filter(|age| *age > OLD_S) {
-            content.warnings.push(format!(
-                "the package lists are {} days old: package_refresh fetches new ones",
-                age / 86_400
-            ));
+            content
+                .warnings
+                .push(format!("the package lists are {} days old: package_refresh fetches new ones", age / 86_400));
         }
         answer.packages = packages;
         content.data = data(&answer)?;
@@ -264,9 +263,10 @@ fn read(text: &str, upgrades: &[Change]) -> Vec<Package> {
         // A package of another architecture is named with it; the plain name is the host's own.
         let full = format!("{name}:{arch}");
         let all = candidates.get(name).map(Vec::as_slice).unwrap_or_default();
-        let change = all.iter().find(|change| change.name == full).or_else(|| {
-            all.iter().find(|change| change.name == name && change.from.as_deref() == Some(version))
-        });
+        let change = all
+            .iter()
+            .find(|change| change.name == full)
+            .or_else(|| all.iter().find(|change| change.name == name && change.from.as_deref() == Some(version)));
         packages.push(Package {
             name: name.to_owned(),
             arch: arch.to_owned(),

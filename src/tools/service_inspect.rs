@@ -176,7 +176,9 @@ impl Tool for ServiceInspect {
         }
         let unit = unit(&args.unit, &properties);
         if unit.needs_reload == Some(true) {
-            content.warnings.push("the unit's files changed since systemd read them: it runs with the older ones".into());
+            content
+                .warnings
+                .push("the unit's files changed since systemd read them: it runs with the older ones".into());
         }
         content.data = data(&Data {
             unit,

@@ -80,7 +80,9 @@ impl Tool for TokenRevoke {
         let mut content = Content::new(answer.clone());
         content.changed = Some(!raw.operation.dry_run && !data.already);
         if raw.operation.dry_run && data.own {
-            content.warnings.push("this is the token of this call: after a real run every call with it is refused".into());
+            content
+                .warnings
+                .push("this is the token of this call: after a real run every call with it is refused".into());
         }
         if data.already {
             content.warnings.push("the token was revoked before".into());

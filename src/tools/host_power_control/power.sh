@@ -34,7 +34,7 @@ for file in /proc/[0-9]*/comm; do
 	read -r name <"$file" || continue
 	case $name in dpkg | apt | apt-get | aptitude | unattended-upgr | vzdump | fwupdmgr | flashrom | update-initramf | mkinitramfs) printf '%s\n' "$name" ;; esac
 done 2>/dev/null | sort -u
-planned() { cat /run/systemd/shutdown/scheduled 2>/dev/null; }
+planned() { cat /run/systemd/shutdown/scheduled 2>/dev/null || :; }
 section scheduled
 planned
 section checked

@@ -23,15 +23,12 @@ const DELAY: &str = r#"{"type":"a(ssssuu)","data":[[["sleep","UPower","Pause, th
 const BLOCK: &str = r#"{"type":"a(ssssuu)","data":[[["sleep","UPower","","delay",0,723],["shutdown:sleep","backup","a \"nightly\" run","block",0,9]]]}"#;
 
 fn host() -> Fakes {
-    let fakes = Fakes::new(&[
-        ("shutdown", SHUTDOWN),
-        ("busctl", BUSCTL),
-        ("systemctl", "echo '12 web.service start running'"),
-    ])
-    .with_systemd()
-    .moving("/run/systemd/shutdown/scheduled", "scheduled")
-    // The machine's own processes are not part of the test.
-    .moving("/proc/[0-9]*/comm", "busy/*");
+    let fakes =
+        Fakes::new(&[("shutdown", SHUTDOWN), ("busctl", BUSCTL), ("systemctl", "echo '12 web.service start running'")])
+            .with_systemd()
+            .moving("/run/systemd/shutdown/scheduled", "scheduled")
+            // The machine's own processes are not part of the test.
+            .moving("/proc/[0-9]*/comm", "busy/*");
     fakes.keep("busy/1", "systemd\n");
     fakes.keep("inhibitors", DELAY);
     fakes

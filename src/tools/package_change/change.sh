@@ -60,7 +60,7 @@ section services
 for name in $(cut -d ' ' -f 2 "$dir/plan"); do
 	dpkg-query -L -- "$name" 2>/dev/null
 done | sed -n -e 's|^/lib/systemd/system/\([^/]*\.service\)$|\1|p' -e 's|^/usr/lib/systemd/system/\([^/]*\.service\)$|\1|p' | sort -u | head -n 100
-reboot() { if [ -e /run/reboot-required ]; then echo yes; cat /run/reboot-required.pkgs 2>/dev/null; else echo no; fi; }
+reboot() { if [ -e /run/reboot-required ]; then echo yes; cat /run/reboot-required.pkgs 2>/dev/null || :; else echo no; fi; }
 section reboot
 reboot
 section checked

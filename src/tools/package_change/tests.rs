@@ -24,7 +24,10 @@ fn host() -> Option<Fakes> {
         ("apt-get", r#"echo "$*" >>"$FAKE/calls"; exec /usr/bin/apt-get -c "$FAKE/apt.conf" "$@""#),
         ("apt-cache", r#"exec /usr/bin/apt-cache -c "$FAKE/apt.conf" "$@""#),
         ("dpkg-query", r#"exec /usr/bin/dpkg-query --admindir="$FAKE/root/var/lib/dpkg" "$@""#),
-        ("systemctl", r#"cat "$FAKE/failed_now" 2>/dev/null; [ ! -f "$FAKE/failing" ] || mv "$FAKE/failing" "$FAKE/failed_now""#),
+        (
+            "systemctl",
+            r#"cat "$FAKE/failed_now" 2>/dev/null; [ ! -f "$FAKE/failing" ] || mv "$FAKE/failing" "$FAKE/failed_now""#,
+        ),
     ])
     .moving("/run/reboot-required", "reboot-required");
     fakes.sh(include_bytes!("host.sh"), &[]);
@@ -65,7 +68,10 @@ fn installed(host: &Fakes) -> String {
     let (text, _) = host.sh(b"dpkg-query -W -f='${db:Status-Abbrev}${Package} ${Version},'", &[]);
     let text = String::from_utf8(text).unwrap();
     let rest = text.split(',').filter_map(|package| package.strip_prefix("ii ")).collect::<Vec<_>>();
-    rest.into_iter().filter(|p| !p.starts_with("base-thing") && !p.starts_with("tailops-lab")).collect::<Vec<_>>().join(",")
+    rest.into_iter()
+        .filter(|p| !p.starts_with("base-thing") && !p.starts_with("tailops-lab"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn names(list: &Value) -> Vec<&str> {
@@ -146,7 +152,8 @@ fn what_was_shown_is_what_runs() {
     assert_eq!((done.changed, &done.data["done"]["as_planned"]), (Some(true), &json!(true)), "{:#}", done.data);
     assert_eq!(names(&done.data["done"]["changed"]), ["alpha:all", "beta:all"]);
     let call = host.kept("calls").lines().last().unwrap().to_owned();
-    for wanted in ["-y", "--no-remove", "--force-confdef", "--force-confold", "DPkg::Lock::Timeout=", "install -- beta"] {
+    for wanted in ["-y", "--no-remove", "--force-confdef", "--force-confold", "DPkg::Lock::Timeout=", "install -- beta"]
+    {
         assert!(call.contains(wanted), "{call}");
     }
     // Once more: the set is empty now, which is not what was shown.
@@ -184,8 +191,8 @@ fn removals_need_a_word_and_vital_packages_stay() {
     let (still, _) = host.sh(b"dpkg-query -W -f='${db:Status-Abbrev}' base-thing", &[]);
     assert_eq!(still, b"ii ");
     // Named by nobody, but taken along.
-    host.sh(b"cd \"$FAKE\"; sed -i 's/^Package: gamma$/&\\nBreaks: tailops-lab/' repo/Packages root/var/lib/dpkg/status; sed -i 's/^Version: 1.0$/&/' repo/Packages", &[]);
-    host.sh(b"cd \"$FAKE\"; sed -i '/^Package: gamma$/,/^$/s/^Version: 1.0/Version: 1.1/' repo/Packages; apt-get update -q >/dev/null", &[]);
+    let spoil = br#"cd "$FAKE"; sed -i '/^Package: gamma$/,/^$/{s/^Version: 1.0/Version: 1.1/;s/^Conflicts: beta/&, tailops-lab/}' repo/Packages; apt-get update -q >/dev/null"#;
+    host.sh(spoil, &[]);
     let mut taking = wish("install", &["gamma"]);
     taking["allow_remove"] = json!(true);
     let shown = preview(&host, &taking);
@@ -252,7 +259,10 @@ fn refusals_of_apt_are_told_apart() {
     .unwrap();
     for (errors, code) in [
         ("sudo: a password is required\n", "permission_denied"),
-        ("E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)\n", "permission_denied"),
+        (
+            "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)\n",
+            "permission_denied",
+        ),
         ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7\n", "busy"),
         ("E: There were unauthenticated packages and -y was used without --allow-unauthenticated\n", "apt_failed"),
     ] {

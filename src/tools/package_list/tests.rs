@@ -10,7 +10,8 @@ use crate::tools::{
 };
 
 const UPGRADES: &[u8] = include_bytes!("../../../tests/cases/apt/dist-upgrade.txt");
-const PACKAGES: &[u8] = b"ii \tbash\t5.2.15-2+b8\tamd64\nii \tliblzma5\t5.4.1-1\tamd64\nhi \tcurl\t7.88.1-10+deb12u14\tamd64\n\
+const PACKAGES: &[u8] =
+    b"ii \tbash\t5.2.15-2+b8\tamd64\nii \tliblzma5\t5.4.1-1\tamd64\nhi \tcurl\t7.88.1-10+deb12u14\tamd64\n\
                           rc \tgone\t1\tall\niF \thalf\t2\tamd64\niU \tupacked\t2\tamd64\nii \tadduser\t3.134\tall\n\
                           ii \tliblzma5\t5.4.0\ti386\niiR\todd\t1\tall\n";
 
@@ -63,7 +64,10 @@ fn filters_and_counts() {
     let upgradable = shown(json!({}), &full()).unwrap();
     assert_eq!(names(&upgradable), ["bash", "curl", "liblzma5"]);
     let lzma = &upgradable.data["packages"][2];
-    assert_eq!((&lzma["candidate"], &lzma["security"], &lzma["arch"]), (&json!("5.4.1-1+deb12u2"), &json!(true), &json!("amd64")));
+    assert_eq!(
+        (&lzma["candidate"], &lzma["security"], &lzma["arch"]),
+        (&json!("5.4.1-1+deb12u2"), &json!(true), &json!("amd64"))
+    );
     assert_eq!(names(&shown(json!({"filter": "security"}), &full()).unwrap()), ["liblzma5"]);
     assert_eq!(names(&shown(json!({"filter": "held"}), &full()).unwrap()), ["curl"]);
     assert_eq!(names(&shown(json!({"filter": "broken"}), &full()).unwrap()), ["half", "odd", "upacked"]);

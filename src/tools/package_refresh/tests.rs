@@ -86,7 +86,10 @@ fn only_the_last_line_about_an_item_counts() {
     let host = host(out, "E: Failed to fetch file:/repo/./Packages\n", "100");
     let content = host.call(&Rig::new(), &PackageRefresh, &json!({})).unwrap();
     assert_eq!(content.data["changed_sources"], json!([]));
-    assert_eq!(content.data["errors"][0], json!({"source": "file:/repo ./", "message": "File not found (2: No such file)"}));
+    assert_eq!(
+        content.data["errors"][0],
+        json!({"source": "file:/repo ./", "message": "File not found (2: No such file)"})
+    );
     assert_eq!(content.data["errors"][1]["source"], Value::Null);
 }
 

@@ -152,8 +152,16 @@ fn what_reaches_a_protected_unit_under_another_name_is_refused() {
 #[test]
 fn refusals_say_what_would_help() {
     for (refusal, code, help) in [
-        ("Failed to disable unit: Access denied", "permission_denied", "/usr/bin/systemctl disable --no-ask-password -- web.service"),
-        ("Failed to disable unit: Unit web.service is transient or generated.", "precondition_failed", "service_inspect"),
+        (
+            "Failed to disable unit: Access denied",
+            "permission_denied",
+            "/usr/bin/systemctl disable --no-ask-password -- web.service",
+        ),
+        (
+            "Failed to disable unit: Unit web.service is transient or generated.",
+            "precondition_failed",
+            "service_inspect",
+        ),
         ("Failed to disable unit: No such process", "service_failed", "service_inspect"),
     ] {
         let host = host();

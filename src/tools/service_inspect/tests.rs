@@ -56,7 +56,10 @@ fn a_unit_is_shown_in_full() {
     rig::conforms(&ServiceInspect, &content.data);
     let unit = &content.data["unit"];
     assert_eq!((&unit["name"], &unit["aliases"]), (&json!("web.service"), &json!(["www.service"])));
-    assert_eq!((&unit["cpu_ms"], &unit["tasks"], &unit["memory_bytes"]), (&json!(2500), &Value::Null, &json!(1_048_576)));
+    assert_eq!(
+        (&unit["cpu_ms"], &unit["tasks"], &unit["memory_bytes"]),
+        (&json!(2500), &Value::Null, &json!(1_048_576))
+    );
     assert_eq!(unit["active_since"], "2026-11-21T08:46:21Z");
     assert_eq!(content.data["needed_by"], json!(["multi-user.target", "shop.service"]));
     assert_eq!(content.data["log"][0]["message"], "up");
@@ -84,7 +87,8 @@ fn what_cannot_be_had_is_named() {
 
 #[test]
 fn the_script_asks_only_for_what_was_wanted() {
-    let systemctl = r#"echo "$*" >>"$FAKE/asked"; case $1 in show) cat "$FAKE/show" ;; cat) echo '# /x'; echo 'A=1' ;; esac"#;
+    let systemctl =
+        r#"echo "$*" >>"$FAKE/asked"; case $1 in show) cat "$FAKE/show" ;; cat) echo '# /x'; echo 'A=1' ;; esac"#;
     let host = Fakes::new(&[("systemctl", systemctl), ("journalctl", r#"touch "$FAKE/journal""#)]).with_systemd();
     host.keep("show", SHOW);
     let content = host.call(&Rig::new(), &ServiceInspect, &json!({"unit": "web"})).unwrap();

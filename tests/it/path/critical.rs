@@ -26,7 +26,8 @@ fn wishes() -> Vec<(&'static str, Value)> {
 
 #[tokio::test]
 async fn a_real_run_is_not_to_be_had_and_nothing_runs() {
-    let gateway = Gateway::with(|config| config.limits.critical_per_hour = std::num::NonZeroU32::new(100).unwrap()).await;
+    let gateway =
+        Gateway::with(|config| config.limits.critical_per_hour = std::num::NonZeroU32::new(100).unwrap()).await;
     let admin = gateway.admin().await;
     for (tool, mut wish) in wishes() {
         wish["dry_run"] = json!(false);
@@ -52,7 +53,11 @@ async fn without_a_word_it_is_a_preview_that_changes_nothing() {
             assert_eq!((&answer.content()["dry_run"], &answer.content()["changed"]), (&json!(true), &json!(false)));
         }
         let record = &gateway.records_of(&answer).await[0];
-        assert_eq!((&record["effect"], &record["exec"][0]["exit_code"]), (&json!("read"), &json!(0)), "{tool}: {record}");
+        assert_eq!(
+            (&record["effect"], &record["exec"][0]["exit_code"]),
+            (&json!("read"), &json!(0)),
+            "{tool}: {record}"
+        );
     }
     let leaves = records(gateway.store(), true).await;
     assert!(!leaves.iter().any(|leaf| leaf["kind"] == "intent"), "a preview has no intent");
