@@ -130,6 +130,11 @@ impl Rig {
     }
 }
 
+/// The tool called `name`.
+pub(super) fn tool(name: &str) -> &'static dyn Tool {
+    super::find(name).unwrap()
+}
+
 /// [`Rig::plan`] on a plain rig.
 pub(super) fn plan(tool: &dyn Tool, arguments: impl Borrow<Value>) -> Result<Operation, ToolError> {
     Rig::new().plan(tool, arguments)

@@ -118,6 +118,46 @@ fn wrong_arguments_are_named() {
     rig::fits_budget(&PackageChange);
 }
 
+/// Every hostile text, in every place of these tools that takes one: refused by name, or (a harmless word that stands
+/// among them) nothing but letters, digits and `+-._~:\`, and then one argument as it is.
+#[test]
+fn hostile_texts_get_nowhere() {
+    let unit = |tool| (tool, "unit", json!({"unit": "x", "action": "disable", "reason": "because"}));
+    let change = || json!({"action": "install", "packages": [{"name": "curl", "version": "1"}], "reason": "because"});
+    let power = json!({"action": "reboot", "boot_id": "x", "reason": "because"});
+    let tools: [(&dyn Tool, &str, Value); 7] = [
+        unit(rig::tool("service_configure")),
+        (rig::tool("service_inspect"), "unit", json!({"unit": "x"})),
+        (rig::tool("package_list"), "detail", json!({"detail": "x"})),
+        (&PackageChange, "packages/0/name", change()),
+        (&PackageChange, "packages/0/version", change()),
+        (&PackageChange, "plan_sha256", change()),
+        (rig::tool("host_power_control"), "boot_id", power),
+    ];
+    let mut refused = 0;
+    for text in include_str!("../../../tests/cases/hostile-arguments.txt").lines().filter(|l| !l.starts_with("##")) {
+        for (tool, place, arguments) in &tools {
+            let mut arguments = arguments.clone();
+            match arguments.pointer_mut(&format!("/{place}")) {
+                Some(slot) => *slot = json!(text),
+                None => arguments[*place] = json!(text),
+            }
+            match rig::plan(*tool, &arguments) {
+                Err(error) => {
+                    let field = place.rsplit('/').next().unwrap();
+                    assert!(error.code == "invalid_arguments" && error.message.contains(field), "{text:?}: {error}");
+                    refused += 1;
+                }
+                Ok(_) => {
+                    let harmless = |c: char| c.is_ascii_alphanumeric() || "+-._~:@\\".contains(c);
+                    assert!(text.chars().all(harmless) && !text.starts_with('-'), "{place}: {text:?}");
+                }
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}
+
 #[test]
 fn it_is_critical_and_a_dry_run_unless_asked() {
     let operation = rig::plan(&PackageChange, wish("install", &["curl"])).unwrap();
