@@ -109,6 +109,7 @@ impl App {
                 node: node.mode(),
                 connections: connections.clone(),
                 store: store.clone(),
+                authenticator: authenticator.clone(),
             }),
         }));
         let endpoint = Endpoint::new(pipeline.clone(), config.sessions.clone(), streams.clone());

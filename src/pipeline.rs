@@ -5,6 +5,7 @@ mod answers;
 mod error;
 mod explain;
 mod reply;
+mod revocation;
 mod rules;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -174,6 +175,7 @@ impl Pipeline {
             engagement: &token.engagement,
             registry: &rules.registry,
             now: self.clock.now(),
+            token: &token.jti,
             probe: &rules.probe,
             paths: token.paths.as_ref(),
             files: &rules.files,

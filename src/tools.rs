@@ -2,8 +2,11 @@
 //! operation (`plan`) and raw output into content (`render`). No I/O, no async. Everything that names tools (the MCP
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
+mod apt;
 mod audit_query;
 mod disk_inspect;
+#[cfg(test)]
+mod fakes;
 mod file_delete;
 mod file_list;
 mod file_read;
@@ -12,12 +15,16 @@ mod file_write;
 mod fleet_list;
 mod gateway_inspect;
 mod host_inspect;
+mod host_power_control;
 mod http_probe;
 mod journal_query;
 mod kit;
 mod media;
 mod network_inspect;
 mod network_probe;
+mod package_change;
+mod package_list;
+mod package_refresh;
 mod paths;
 mod policy_explain;
 mod probes;
@@ -26,11 +33,15 @@ mod process_signal;
 mod procfs;
 #[cfg(test)]
 mod rig;
+mod rights;
+mod service_configure;
 mod service_control;
+mod service_inspect;
 mod service_list;
 mod systemd;
 mod target_inspect;
 mod token_inspect;
+mod token_revoke;
 
 pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
@@ -40,10 +51,13 @@ use crate::model::{Content, Operation, RawOutput};
 /// Every tool, in the order clients see them.
 pub const ALL: &[&dyn Tool] = &[
     &host_inspect::HostInspect,
+    &host_power_control::HostPowerControl,
     &process_list::ProcessList,
     &process_signal::ProcessSignal,
     &service_list::ServiceList,
+    &service_inspect::ServiceInspect,
     &service_control::ServiceControl,
+    &service_configure::ServiceConfigure,
     &journal_query::JournalQuery,
     &network_inspect::NetworkInspect,
     &network_probe::NetworkProbe,
@@ -54,11 +68,15 @@ pub const ALL: &[&dyn Tool] = &[
     &file_write::FileWrite,
     &file_delete::FileDelete,
     &disk_inspect::DiskInspect,
+    &package_list::PackageList,
+    &package_refresh::PackageRefresh,
+    &package_change::PackageChange,
     &fleet_list::FleetList,
     &target_inspect::TargetInspect,
     &policy_explain::PolicyExplain,
     &audit_query::AuditQuery,
     &token_inspect::TokenInspect,
+    &token_revoke::TokenRevoke,
     &gateway_inspect::GatewayInspect,
 ];
 

@@ -138,6 +138,12 @@ impl Authenticator {
         Ok(())
     }
 
+    /// Looks at the token table now: what was revoked before is refused from now on. Errors where it cannot be asked;
+    /// revoked tokens are then refused within [`FRESH`] all the same.
+    pub async fn refresh(&self) -> Result<(), KeyError> {
+        self.look().await
+    }
+
     /// Whether the token table could be asked lately: part of readiness.
     pub fn is_fresh(&self) -> bool {
         let looked = Duration::from_millis(self.looked.load(Ordering::Acquire));

@@ -3,13 +3,15 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Operation, TargetId};
+use super::{Jti, Operation, TargetId};
 
 /// One question. Answered after policy allowed the operation it is part of, like any other step.
 #[derive(Clone, Debug)]
 pub enum Question {
     /// Who am I and what may I do?
     Token,
+    /// Take this token back. On a dry run: whose is it?
+    Revocation(Jti),
     /// What would policy say to this call?
     Policy(Box<Inquiry>),
     /// Which entries does the audit log hold?

@@ -12,10 +12,11 @@ use serde_json::{Map, Value, json};
 use super::{
     CallError, Rules,
     explain::{explanation, unplanned},
+    revocation::revoke,
 };
 use crate::{
     audit::Audit,
-    auth::Caller,
+    auth::{Authenticator, Caller},
     exec::ExecError,
     fleet::Registry,
     limits::Limits,
@@ -27,7 +28,6 @@ use crate::{
 };
 
 /// What the gateway knows of itself.
-#[derive(Debug)]
 pub struct GatewayFacts {
     /// When it started.
     pub started: Timestamp,
@@ -37,6 +37,8 @@ pub struct GatewayFacts {
     pub connections: Arc<AtomicUsize>,
     /// The database.
     pub store: Store,
+    /// Who is let in; told at once when a token is taken back.
+    pub authenticator: Arc<Authenticator>,
 }
 
 /// Answers questions.
@@ -71,6 +73,7 @@ impl Answers {
         };
         let answer = match question {
             Question::Token => self.token(caller),
+            Question::Revocation(jti) => revoke(&self.gateway, caller, &operation, jti, self.clock.now()).await?,
             Question::Policy(inquiry) => self.explain(caller, rules, inquiry),
             Question::Audit(filter) => self.records(&operation, filter).await?,
             Question::Fleet(filter) => targets(&rules.registry, &operation, filter),

@@ -11,8 +11,8 @@ use crate::{
     config::Files,
     fleet::Registry,
     model::{
-        Effect, EngagementId, Operation, ProbeRules, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput, Subtree,
-        Target,
+        Effect, EngagementId, Jti, Operation, ProbeRules, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput,
+        Subtree, Target,
     },
 };
 
@@ -56,6 +56,8 @@ pub struct Spec {
 pub struct PlanContext<'a> {
     /// The caller's tenant.
     pub engagement: &'a EngagementId,
+    /// The caller's token: what a call names when it means its own.
+    pub token: &'a Jti,
     /// All targets; asked only by engagement.
     pub registry: &'a Registry,
     /// What probes may reach.

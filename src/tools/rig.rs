@@ -28,6 +28,9 @@ use crate::{
 /// What opens sections; the recordings in `tests/cases` hold it too.
 pub(super) const MARKER: &str = "0123456789abcdef0123456789abcdef";
 
+/// The id of the token that calls.
+pub(super) const TOKEN: &str = "00c0ffee00c0ffee00c0ffee00c0ffee";
+
 /// Puts a command under the user nobody; needs root.
 pub(super) const AS_NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
@@ -92,7 +95,9 @@ impl Rig {
         let engagement = EngagementId::from("lab");
         let registry = Registry::new([self.target.clone()]);
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let token = TOKEN.into();
         let context = PlanContext {
+            token: &token,
             engagement: &engagement,
             registry: &registry,
             probe: &self.probe,
@@ -146,6 +151,11 @@ impl Rig {
         };
         printed(script.template.id, outcome, done.stdout, done.stderr)
     }
+}
+
+/// The tool called `name`.
+pub(super) fn tool(name: &str) -> &'static dyn Tool {
+    super::find(name).unwrap()
 }
 
 /// [`Rig::plan`] on a plain rig.

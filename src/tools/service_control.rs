@@ -9,12 +9,13 @@ use strsim::jaro_winkler;
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
     journal_query::entries::{self, Entry},
-    kit::{Host, arguments, data, plain, schema_of, script, within},
+    kit::{Host, arguments, data, schema_of, script, within},
+    rights::{denied, missing_right, reason},
     systemd::{UnitState, blocks, missing, section, sudo_word, unit_name},
 };
 use crate::model::{Content, Effect, Missing, Operation, RawOutput, Risk, Scope, Script, Section, Step, Template};
 
-mod protection;
+pub(super) mod protection;
 
 /// The tool.
 pub(super) struct ServiceControl;
@@ -100,7 +101,11 @@ const SPEC: Spec = Spec {
 const TEMPLATE: Template = Template {
     id: "service_control.v1",
     stdin: false,
-    body: concat!(include_str!("journal_query/access.sh"), include_str!("service_control/control.sh")),
+    body: concat!(
+        include_str!("journal_query/access.sh"),
+        include_str!("systemd.sh"),
+        include_str!("service_control/control.sh")
+    ),
 };
 
 /// What the script needs beside the waiting, in seconds.
@@ -114,10 +119,7 @@ impl Tool for ServiceControl {
     fn plan(&self, raw: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError> {
         let mut args: Args = arguments(raw)?;
         within("wait_s", args.wait_s, 1..=120)?;
-        plain("reason", &args.reason, 500)?;
-        if args.reason.trim().chars().count() < 3 {
-            return Err(ToolError::invalid("reason", "must say in at least 3 characters why this is wanted"));
-        }
+        reason(&args.reason)?;
         args.unit = unit_name("unit", &args.unit, &["service", "socket", "timer"])?;
         let target = Host::find(context, &args.target)?;
         // The step must outlast the waiting, or its end would not be seen.
@@ -225,7 +227,8 @@ fn state(sections: &[Section], name: &str) -> Option<UnitState> {
     block.contains_key("ActiveState").then(|| UnitState::read(&block))
 }
 
-fn lines(sections: &[Section], name: &str) -> Vec<String> {
+/// The lines of a section, sorted, each once.
+pub(super) fn lines(sections: &[Section], name: &str) -> Vec<String> {
     let text = section(sections, name).map(Section::text).unwrap_or_default();
     let mut lines: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     lines.sort();
@@ -261,7 +264,8 @@ fn warnings(args: &Args, answer: &Data, after: &UnitState, errors: &str) -> Vec<
     warnings
 }
 
-fn not_found(unit: &str, known: &[String]) -> ToolError {
+/// No such unit, with those of `known` whose names are near.
+pub(super) fn not_found(unit: &str, known: &[String]) -> ToolError {
     let mut near: Vec<(f64, &String)> = known.iter().map(|name| (jaro_winkler(unit, name), name)).collect();
     near.retain(|(score, _)| *score > 0.8);
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -276,18 +280,9 @@ fn not_found(unit: &str, known: &[String]) -> ToolError {
 /// Why `systemctl` (or `sudo`) did nothing, from the English texts they print with `LC_ALL=C`.
 fn refusal(args: &Args, user: &str, status: i32, errors: &str) -> ToolError {
     let says = |texts: &[&str]| texts.iter().any(|text| errors.contains(text));
-    if says(&[
-        "Access denied",
-        "nteractive authentication required",
-        "password is required",
-        "not allowed",
-        "may not run",
-        "ermission denied",
-    ]) || (status == 127 && says(&["sudo"]))
-    {
-        let line = sudoers_line(user, args.action, &args.unit);
-        return ToolError::new("permission_denied", format!("{user} may not {} {}", args.action.as_str(), args.unit))
-            .hint(format!("add this line to sudoers on the target, and set its sudo to limited: {line}"));
+    if denied(status, errors) {
+        let action = args.action.as_str();
+        return missing_right(user, &["/usr/bin/systemctl", action, "--no-ask-password", "--", &args.unit]);
     }
     let first = errors.lines().find(|line| !line.starts_with("sudo:")).unwrap_or("no reason was given").to_owned();
     let code = match says(&["is masked", "not applicable", "Operation refused", "bad unit file", "bad-setting"]) {
@@ -295,18 +290,6 @@ fn refusal(args: &Args, user: &str, status: i32, errors: &str) -> ToolError {
         false => "service_failed",
     };
     ToolError::new(code, first).hint("service_list shows the unit's state, journal_query its log")
-}
-
-/// The `sudoers(5)` line that allows exactly this. In arguments `\`, `,`, `:` and `=` are escaped there.
-fn sudoers_line(user: &str, action: Action, unit: &str) -> String {
-    let mut escaped = String::new();
-    for c in unit.chars() {
-        if "\\,:=".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    format!("{user} ALL=(root) NOPASSWD: /usr/bin/systemctl {} --no-ask-password -- {escaped}", action.as_str())
 }
 
 #[cfg(test)]

@@ -199,7 +199,12 @@ impl Tool for ServiceList {
 
 /// Cuts `items`, brought into the order of their keys, to those after `after`, at most `limit`; the key of the last
 /// one where more follow.
-fn page<T>(items: &mut Vec<T>, after: Option<&str>, limit: u32, key: impl Fn(&T) -> String) -> Option<String> {
+pub(super) fn page<T>(
+    items: &mut Vec<T>,
+    after: Option<&str>,
+    limit: u32,
+    key: impl Fn(&T) -> String,
+) -> Option<String> {
     items.sort_by_cached_key(&key);
     items.retain(|item| after.is_none_or(|after| key(item).as_str() > after));
     let limit = limit as usize;

@@ -1,6 +1,7 @@
 //! One file per station of a call.
 
 mod cancel;
+mod critical;
 mod eras;
 mod files;
 mod guard;
@@ -9,6 +10,7 @@ mod limits;
 mod peer;
 mod policy;
 mod probe;
+mod revoke;
 mod seen;
 mod sessions;
 mod site_policy;

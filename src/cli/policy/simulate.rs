@@ -80,7 +80,9 @@ impl Simulation {
     ) -> anyhow::Result<Result<(Operation, Judgement), ToolError>> {
         let found = tools::find(tool).with_context(|| format!("there is no tool {tool:?}"))?;
         let engagement = EngagementId::from(caller.engagement.as_str());
+        let (peer, token) = caller.facts(now);
         let context = PlanContext {
+            token: &token.jti,
             engagement: &engagement,
             registry: &self.registry,
             probe: &self.probe,
@@ -92,7 +94,6 @@ impl Simulation {
             Ok(operation) => operation,
             Err(error) => return Ok(Err(error)),
         };
-        let (peer, token) = caller.facts(now);
         let judgement = self.policy.judge(&peer, &token, &operation, now);
         Ok(Ok((operation, judgement)))
     }

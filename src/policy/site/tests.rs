@@ -116,6 +116,7 @@ fn operation(tool: &str, arguments: serde_json::Value) -> Operation {
     let registry = Registry::new(targets());
     let (engagement, probe, files) = (EngagementId::from("acme"), ProbeRules::default(), Files::default());
     let context = PlanContext {
+        token: &"1".into(),
         engagement: &engagement,
         registry: &registry,
         probe: &probe,

@@ -4,31 +4,6 @@ export TZ=UTC SYSTEMD_COLORS=0
 command -v systemctl >/dev/null || { missing unit missing_tool; return 0; }
 [ -d /run/systemd/system ] || { missing unit no_systemd; return 0; }
 state() { systemctl show --no-pager -p Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainStatus,InvocationID,Job -- "$unit"; }
-ask() { systemctl show --no-pager -p "$1" --value -- "$2" | tr ' ' '\n' | sed '/^$/d'; }
-
-# Names that are protected, of those on standard input; the patterns are the arguments.
-protected() {
-	while IFS= read -r name; do
-		for pattern in "$@"; do
-			case $name in $pattern) printf '%s\n' "$name"; break ;; esac
-		done
-	done
-}
-# Every unit that systemd would stop together with the given ones.
-stopped_with() {
-	todo=$1 seen=
-	while [ -n "$todo" ]; do
-		next=
-		for u in $todo; do
-			case " $seen " in *" $u "*) continue ;; esac
-			seen="$seen $u"
-			next="$next $(ask RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo "$u" | tr '\n' ' ')"
-		done
-		todo=${next# }
-		case $todo in *[!\ ]*) ;; *) todo= ;; esac
-	done
-	for u in $seen; do printf '%s\n' "$u"; done
-}
 
 before=$(state) || { missing unit systemctl_failed; return 0; }
 section before

@@ -2,7 +2,7 @@
 //! script judges every name systemd knows the unit by.
 
 /// Patterns of protected units, as `case` in `sh` reads them. `*` stands for anything.
-pub(super) const PROTECTED: &[&str] = &[
+pub(in crate::tools) const PROTECTED: &[&str] = &[
     // access to the host
     "ssh.*",
     "ssh@*",
@@ -72,7 +72,7 @@ pub(super) const PROTECTED: &[&str] = &[
 
 /// Whether `unit` (a full name) is protected. Case is ignored and `\xNN` escapes are also read decoded: to systemd these
 /// would be other units, but no harmless unit looks like that.
-pub(super) fn is_protected(unit: &str) -> bool {
+pub(in crate::tools) fn is_protected(unit: &str) -> bool {
     let hit = |name: &str| {
         let name = name.to_ascii_lowercase();
         PROTECTED.iter().any(|pattern| matches_start(&pattern.to_ascii_lowercase(), &name))

@@ -130,6 +130,7 @@ fn verdict(rules: &RulesInForce, arguments: &Value) -> Verdict {
     let engagement = EngagementId::from("default");
     let now = Timestamp::now();
     let context = PlanContext {
+        token: &"x".into(),
         engagement: &engagement,
         registry: &rules.registry,
         probe: &rules.probe,
