@@ -7,6 +7,7 @@ mod audit;
 mod config;
 mod logging;
 mod serve;
+mod stdio;
 mod token;
 
 use std::{
@@ -51,6 +52,8 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Speak the protocol over standard input and output, for clients that start a program
+    Stdio(stdio::Arguments),
 }
 
 /// An error with its exit code.
@@ -89,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
+        Command::Stdio(arguments) => stdio::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
