@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::{local::Local, queue::Queue};
 use crate::{
     config::Exec,
-    model::{Clock, Operation, RawOutput, Script, ScriptOutput, Step, StepOutcome, StepOutput, Target},
+    model::{Clock, Operation, Progress, RawOutput, Script, ScriptOutput, Step, StepOutcome, StepOutput, Target},
     policy::Permit,
 };
 
@@ -64,6 +64,7 @@ trait Executor: Send + Sync {
         script: &'a Script,
         limit: Duration,
         cancel: &'a CancellationToken,
+        progress: &'a Progress,
     ) -> BoxFuture<'a, ScriptOutput>;
 }
 
@@ -92,19 +93,30 @@ impl Executors {
     /// Waits for a free place first, on the target and then on the gateway, in the order of arrival; that time is not
     /// charged to the steps. `cancel` gives up the place in the queue or stops the running step: do not cancel an
     /// operation that must not be cut in half. An error means that nothing was started. Operations the gateway
-    /// answers itself are refused.
-    pub async fn run(&self, permit: Permit, cancel: &CancellationToken) -> Result<RawOutput, ExecError> {
+    /// answers itself are refused. `progress` is told when the turn has come, and what is read from then on.
+    pub async fn run(
+        &self,
+        permit: Permit,
+        cancel: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<RawOutput, ExecError> {
         let (target, _) = self.plan(permit.operation())?;
         let _place = self.queue.enter(&target, cancel).await?;
         let operation = permit.redeem(self.clock.now()).map_err(|_| ExecError::Expired)?;
-        self.perform(operation, cancel).await
+        progress.begin(&target.id);
+        self.perform(operation, cancel, progress).await
     }
 
-    async fn perform(&self, operation: Operation, cancel: &CancellationToken) -> Result<RawOutput, ExecError> {
+    async fn perform(
+        &self,
+        operation: Operation,
+        cancel: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<RawOutput, ExecError> {
         let (target, plan) = self.plan(&operation)?;
         let mut outputs = Vec::with_capacity(plan.len());
         for (backend, script) in plan {
-            let output = backend.run(&target, script, limit(&target, script), cancel).await;
+            let output = backend.run(&target, script, limit(&target, script), cancel, progress).await;
             let ended = matches!(output.outcome, StepOutcome::Exited(_));
             outputs.push(StepOutput::Script(Box::new(output)));
             if !ended {

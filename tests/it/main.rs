@@ -13,6 +13,7 @@
     reason = "tests"
 )]
 
+mod bridged;
 mod cases;
 mod child;
 mod cli;

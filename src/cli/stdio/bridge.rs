@@ -4,7 +4,10 @@
 use std::{
     collections::HashMap,
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,11 +44,14 @@ pub(super) struct Bridge {
     session: Session,
     out: mpsc::Sender<String>,
     running: Mutex<HashMap<String, Running>>,
+    begun: AtomicU64,
     tasks: TaskTracker,
     end: CancellationToken,
 }
 
 struct Running {
+    /// Ids are used again, numbers are not.
+    number: u64,
     id: Value,
     era: Era,
     stop: CancellationToken,
@@ -59,6 +65,7 @@ impl Bridge {
             session: Session::new(),
             out,
             running: Mutex::default(),
+            begun: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
         })
@@ -113,11 +120,12 @@ impl Bridge {
 
     async fn begin(self: &Arc<Self>, request: Request) {
         let key = request.id.to_string();
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
         let stop = self.end.child_token();
         {
             let mut running = self.running();
             if !running.contains_key(&key) {
-                let one = Running { id: request.id.clone(), era: request.era.clone(), stop: stop.clone() };
+                let one = Running { number, id: request.id.clone(), era: request.era.clone(), stop: stop.clone() };
                 running.insert(key.clone(), one);
             } else {
                 drop(running);
@@ -128,8 +136,16 @@ impl Bridge {
         self.tasks.spawn(async move {
             // Dropping the response closes its stream, which is how this era cancels.
             let last = stop.run_until_cancelled(this.ask(&request)).await;
-            this.running().remove(&key);
-            if let Some(last) = last {
+            // One that was cancelled has left the list, and gets no answer any more.
+            let is_wanted = {
+                let mut running = this.running();
+                let is_wanted = running.get(&key).is_some_and(|one| one.number == number);
+                if is_wanted {
+                    running.remove(&key);
+                }
+                is_wanted
+            };
+            if let (true, Some(last)) = (is_wanted, last) {
                 this.say(last).await;
             }
         });

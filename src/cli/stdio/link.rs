@@ -183,7 +183,8 @@ fn read_token(file: &Path) -> anyhow::Result<SecretString> {
     crate::store::check_private(file)?;
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let token = text.trim();
-    let plausible = !token.is_empty() && token.len() <= TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let plausible =
+        !token.is_empty() && token.len() <= TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic());
     ensure!(plausible, "{} does not hold a token, alone on one line", file.display());
     Ok(SecretString::from(token))
 }

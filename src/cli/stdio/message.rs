@@ -180,12 +180,19 @@ mod tests {
     #[test]
     fn the_era_is_what_the_request_itself_says() {
         assert_eq!(request(r#"{"id":1,"method":"tools/list"}"#).era, Era::Legacy);
-        assert_eq!(request(r#"{"id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#).era, Era::Legacy);
+        assert_eq!(
+            request(r#"{"id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#).era,
+            Era::Legacy
+        );
         let meta = json!({VERSION_KEY: "2026-07-28"});
         for (method, params, name) in [
             ("tools/call", json!({"name": "fleet_list", "_meta": meta}), Some("fleet_list")),
             ("prompts/get", json!({"name": "why_denied", "_meta": meta}), Some("why_denied")),
-            ("resources/read", json!({"uri": "tailops://targets/a", "name": "no", "_meta": meta}), Some("tailops://targets/a")),
+            (
+                "resources/read",
+                json!({"uri": "tailops://targets/a", "name": "no", "_meta": meta}),
+                Some("tailops://targets/a"),
+            ),
             ("tools/list", json!({"name": "no", "_meta": meta}), None),
             ("server/discover", json!({"_meta": meta}), None),
         ] {

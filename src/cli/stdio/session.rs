@@ -101,7 +101,9 @@ impl Session {
             match messages.next().await {
                 Some(Ok(message)) if message.answers => break message.text,
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Err(NotOpened::Failed(Failure::Unreachable("it opened no session".into()))),
+                Some(Err(_)) | None => {
+                    return Err(NotOpened::Failed(Failure::Unreachable("it opened no session".into())));
+                }
             }
         };
         self.take_up(&mut state, &headers, &answer);
