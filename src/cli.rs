@@ -4,6 +4,7 @@
 //! data directory is in use.
 
 mod audit;
+mod client;
 mod config;
 mod logging;
 mod serve;
@@ -52,6 +53,8 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Print the configuration that connects a client
+    Client(client::Arguments),
     /// Speak the protocol over standard input and output, for clients that start a program
     Stdio(stdio::Arguments),
 }
@@ -92,6 +95,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
+        Command::Client(arguments) => client::run(directory, arguments),
         Command::Stdio(arguments) => stdio::run(arguments),
     };
     match result {

@@ -22,6 +22,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+pub(super) use self::link::check;
 use self::{bridge::Bridge, link::Link};
 use super::{Exit, block_on};
 

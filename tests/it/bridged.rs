@@ -53,7 +53,19 @@ pub struct Bridge {
 
 impl Bridge {
     pub fn start(url: &str, token_file: &Path) -> Self {
-        let mut child = command(url, token_file).spawn().unwrap();
+        Self::of(command(url, token_file))
+    }
+
+    /// The one that this command line starts.
+    pub fn running(words: &[String]) -> Self {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().unwrap());
         Self { child, stdin, lines: BufReader::new(stdout).lines() }
     }

@@ -17,6 +17,7 @@ mod bridged;
 mod cases;
 mod child;
 mod cli;
+mod clients;
 mod disk_full;
 mod docs;
 mod harness;

@@ -147,7 +147,7 @@ impl Link {
 }
 
 /// Refuses addresses where the token would be readable on the way.
-fn check(url: &Url) -> anyhow::Result<()> {
+pub(in crate::cli) fn check(url: &Url) -> anyhow::Result<()> {
     ensure!(
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none(),
         "--url holds more than an address: write it as https://HOST:PORT/mcp"
