@@ -2,11 +2,11 @@
 //! cancelled; none is sent twice once it may have been received.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io::{self, Write},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,7 @@ pub(super) struct Bridge {
     out: mpsc::Sender<String>,
     running: Mutex<HashMap<String, Running>>,
     begun: AtomicU64,
+    listens: AtomicBool,
     tasks: TaskTracker,
     end: CancellationToken,
 }
@@ -66,6 +67,7 @@ impl Bridge {
             out,
             running: Mutex::default(),
             begun: AtomicU64::new(0),
+            listens: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
         })
@@ -113,6 +115,27 @@ impl Bridge {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the id was free.
+    fn enlist(&self, key: &str, one: Running) -> bool {
+        match self.running().entry(key.to_owned()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(one);
+                true
+            }
+        }
+    }
+
+    /// Whether the request was still on the list.
+    fn discharge(&self, key: &str, number: u64) -> bool {
+        let mut running = self.running();
+        let listed = running.get(key).is_some_and(|one| one.number == number);
+        if listed {
+            running.remove(key);
+        }
+        listed
+    }
+
     async fn say(&self, line: String) {
         // Nobody reads any more: the bridge is about to end.
         let _ = self.out.send(line).await;
@@ -122,30 +145,16 @@ impl Bridge {
         let key = request.id.to_string();
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         let stop = self.end.child_token();
-        {
-            let mut running = self.running();
-            if !running.contains_key(&key) {
-                let one = Running { number, id: request.id.clone(), era: request.era.clone(), stop: stop.clone() };
-                running.insert(key.clone(), one);
-            } else {
-                drop(running);
-                return self.say(repeated_id(&request.id)).await;
-            }
+        let one = Running { number, id: request.id.clone(), era: request.era.clone(), stop: stop.clone() };
+        if !self.enlist(&key, one) {
+            return self.say(repeated_id(&request.id)).await;
         }
         let this = self.clone();
         self.tasks.spawn(async move {
             // Dropping the response closes its stream, which is how this era cancels.
             let last = stop.run_until_cancelled(this.ask(&request)).await;
             // One that was cancelled has left the list, and gets no answer any more.
-            let is_wanted = {
-                let mut running = this.running();
-                let is_wanted = running.get(&key).is_some_and(|one| one.number == number);
-                if is_wanted {
-                    running.remove(&key);
-                }
-                is_wanted
-            };
-            if let (true, Some(last)) = (is_wanted, last) {
+            if let (true, Some(last)) = (this.discharge(&key, number), last) {
                 this.say(last).await;
             }
         });
@@ -221,7 +230,8 @@ impl Bridge {
         }
         if notice.method.as_deref() == Some("notifications/initialized") {
             self.session.is_ready().await;
-            if self.post_notice(&notice).await {
+            // One listener follows every opening of the session.
+            if self.post_notice(&notice).await && !self.listens.swap(true, Ordering::Relaxed) {
                 let this = self.clone();
                 self.tasks.spawn(async move { this.end.run_until_cancelled(this.listen()).await });
             }

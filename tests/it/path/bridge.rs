@@ -122,6 +122,26 @@ async fn a_refused_token_is_an_error_and_a_new_one_is_read_from_the_file() {
     gateway.stop().await;
 }
 
+/// A session belongs to the token that opened it: under the new token it is opened anew.
+#[tokio::test]
+async fn a_token_is_rotated_in_the_middle_of_a_session() {
+    let gateway = Gateway::start().await;
+    let (old, new) = (gateway.admin().await, gateway.mint(Grant::scopes("fleet:read")).await);
+    let file = token_file(gateway.directory.path(), &old);
+    let mut bridge = Bridge::start(&gateway.url("/mcp"), &file);
+    bridge.initialize().await;
+    let answer = bridge.ask(legacy_call(1, "token_inspect", json!({}))).await;
+    let jti = answer["result"]["structuredContent"]["data"]["jti"].as_str().unwrap().to_owned();
+    token_file(gateway.directory.path(), &new);
+    gateway.store().revoke_tokens(Some(&jti), SystemClock.now(), "tester").await.unwrap();
+    eventually("the old token is refused", async || gateway.call(&old, "token_inspect", json!({})).await.status == 401)
+        .await;
+    let answer = bridge.ask(legacy_call(2, "token_inspect", json!({}))).await;
+    assert_eq!(answer["result"]["structuredContent"]["data"]["scopes"], json!(["fleet:read"]), "{answer}");
+    assert_eq!(bridge.end().await.0.code(), Some(0));
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_limit_is_an_error_that_says_when_to_come_back() {
     let gateway = Gateway::with(|config| {
