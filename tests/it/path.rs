@@ -1,6 +1,7 @@
 //! One file per station of a call.
 
 mod bridge;
+mod bridge_strangers;
 mod cancel;
 mod completion;
 mod eras;

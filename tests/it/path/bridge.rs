@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, num::NonZeroU32, os::unix::fs::PermissionsExt, pr
 use rmcp::{ClientServiceExt, model::ClientConfig, service::ClientLifecycleMode};
 use serde_json::{Value, json};
 use tailops::model::{Clock, SystemClock};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use crate::{
     bridged::{Bridge, Relay, cancel, command, legacy_call, modern, modern_call, token_file, watched},
@@ -186,22 +186,24 @@ async fn one_that_may_have_been_sent_is_not_sent_again_and_its_outcome_is_unknow
     gateway.stop().await;
 }
 
-/// An address where nobody listens now.
-async fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address that is taken, and where nobody listens yet.
+fn deaf() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 #[tokio::test]
 async fn one_that_was_not_sent_waits_a_little_for_its_gateway() {
     let gateway = Gateway::start().await;
     let file = token_file(gateway.directory.path(), &gateway.admin().await);
-    let address = free().await;
+    let (socket, address) = deaf();
     let mut bridge = Bridge::start(&format!("http://{address}/mcp"), &file);
-    // Several attempts were in vain before somebody listens: its pauses begin at a tenth of a second.
     bridge.send(modern_call(1, "token_inspect", json!({}))).await;
     bridge.write("{").await;
     assert_eq!(bridge.next().await["error"]["code"], -32700, "other messages go on meanwhile");
-    let relay = Relay::on(TcpListener::bind(address).await.unwrap(), gateway.address);
+    let relay = Relay::on(socket.listen(16).unwrap(), gateway.address);
     assert_eq!(bridge.next().await["result"]["structuredContent"]["ok"], true);
     assert_eq!(calls_on_record(&gateway, "token_inspect").await.len(), 1);
     bridge.end().await;
@@ -213,7 +215,8 @@ async fn one_that_was_not_sent_waits_a_little_for_its_gateway() {
 async fn without_a_gateway_the_error_says_that_nothing_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = token_file(folder.path(), "tailops_k.a.b");
-    let mut bridge = Bridge::start(&format!("http://{}/mcp", free().await), &file);
+    let (_socket, address) = deaf();
+    let mut bridge = Bridge::start(&format!("http://{address}/mcp"), &file);
     let answer = bridge.ask(modern_call(1, "token_inspect", json!({}))).await;
     assert_eq!(answer["error"]["data"]["code"], "unreachable", "{answer}");
     assert!(answer["error"]["message"].as_str().unwrap().contains("nothing was sent"), "{answer}");

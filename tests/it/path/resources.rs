@@ -163,3 +163,27 @@ async fn a_token_for_other_targets_or_tools_reads_nothing() {
     assert_eq!(read.code(), "token_tool_denied", "{read:?}");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn they_count_against_the_tokens_limit_like_everything_else() {
+    let gateway = Gateway::with(|config| {
+        config.limits.calls_per_minute = std::num::NonZeroU32::new(6).unwrap();
+        config.limits.calls_burst = std::num::NonZeroU32::new(4).unwrap();
+    })
+    .await;
+    let token = gateway.admin().await;
+    let reference = json!({"ref": {"type": "ref/resource", "uri": "tailops://targets/{id}"}, "argument": {"name": "id", "value": ""}});
+    let requests = [
+        ("resources/list", json!({})),
+        ("resources/read", json!({"uri": "tailops://targets"})),
+        ("prompts/list", json!({})),
+        ("completion/complete", reference),
+        ("resources/list", json!({})),
+    ];
+    let mut statuses = Vec::new();
+    for (method, params) in requests {
+        statuses.push(ask(&gateway, &token, method, params).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 429]);
+    gateway.stop().await;
+}
