@@ -35,6 +35,10 @@ advisories: _cargo-deny
 newcomer:
     scripts/newcomer
 
+# Clients and the conformance suite from npm, against the real binary
+clients:
+    scripts/clients
+
 # Everything CI does
 ci:
     .ci/run

@@ -4,10 +4,12 @@
 //! data directory is in use.
 
 mod audit;
+mod client;
 mod config;
 mod logging;
 mod policy;
 mod serve;
+mod stdio;
 mod token;
 
 use std::{
@@ -55,6 +57,10 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Print the configuration that connects a client
+    Client(client::Arguments),
+    /// Speak the protocol over standard input and output, for clients that start a program
+    Stdio(stdio::Arguments),
 }
 
 /// An error with its exit code.
@@ -94,6 +100,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policy(command) => policy::run(command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
+        Command::Client(arguments) => client::run(directory, arguments),
+        Command::Stdio(arguments) => stdio::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

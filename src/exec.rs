@@ -21,7 +21,8 @@ use self::{local::Local, probe::Prober, queue::Queue};
 use crate::{
     config::Exec,
     model::{
-        Clock, Operation, Probe, ProbeEnd, RawOutput, Script, ScriptOutput, Step, StepOutput, Target, TargetKind, Via,
+        Clock, Operation, Probe, ProbeEnd, Progress, RawOutput, Script, ScriptOutput, Step, StepOutput, Target,
+        TargetKind, Via,
     },
     policy::Permit,
 };
@@ -68,6 +69,7 @@ trait Executor: Send + Sync {
         script: &'a Script,
         limit: Duration,
         cancel: &'a CancellationToken,
+        progress: &'a Progress,
     ) -> BoxFuture<'a, ScriptOutput>;
 }
 
@@ -79,6 +81,13 @@ enum Work<'a> {
 
 /// The steps of an operation in order.
 type Plan<'a> = Vec<Work<'a>>;
+
+/// The caller while its operation runs: when it goes away, and how far the operation is.
+#[derive(Clone, Copy)]
+struct Watch<'a> {
+    cancel: &'a CancellationToken,
+    progress: &'a Progress,
+}
 
 /// Every backend, behind one queue.
 pub struct Executors {
@@ -109,21 +118,27 @@ impl Executors {
     /// Waits for a free place first, on the target and then on the gateway, in the order of arrival; that time is not
     /// charged to the steps. `cancel` gives up the place in the queue or stops the running step: do not cancel an
     /// operation that must not be cut in half. An error means that nothing was started. Operations the gateway
-    /// answers itself are refused.
-    pub async fn run(&self, permit: Permit, cancel: &CancellationToken) -> Result<RawOutput, ExecError> {
+    /// answers itself are refused. `progress` is told when the turn has come, and what is read from then on.
+    pub async fn run(
+        &self,
+        permit: Permit,
+        cancel: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<RawOutput, ExecError> {
         let (target, _) = self.plan(permit.operation())?;
         let _place = self.queue.enter(&target, cancel).await?;
         let operation = permit.redeem(self.clock.now()).map_err(|_| ExecError::Expired)?;
-        self.perform(operation, cancel).await
+        progress.begin(&target.id);
+        self.perform(operation, Watch { cancel, progress }).await
     }
 
-    async fn perform(&self, operation: Operation, cancel: &CancellationToken) -> Result<RawOutput, ExecError> {
+    async fn perform(&self, operation: Operation, watch: Watch<'_>) -> Result<RawOutput, ExecError> {
         let (target, plan) = self.plan(&operation)?;
         let mut outputs = Vec::with_capacity(plan.len());
         for work in plan {
             match work {
-                Work::Script(backend, script) => outputs.push(on_target(backend, &target, script, cancel).await),
-                Work::Probe(probe, rest) => self.probe(&target, probe, rest, cancel, &mut outputs).await,
+                Work::Script(backend, script) => outputs.push(on_target(backend, &target, script, watch).await),
+                Work::Probe(probe, rest) => self.probe(&target, probe, rest, watch, &mut outputs).await,
             }
             if outputs.last().is_some_and(|output| output.unfinished().is_some()) {
                 break;
@@ -138,17 +153,17 @@ impl Executors {
         target: &Target,
         probe: &Probe,
         rest: Option<(&dyn Executor, &Script)>,
-        cancel: &CancellationToken,
+        watch: Watch<'_>,
         outputs: &mut Vec<StepOutput>,
     ) {
-        let aimed = self.prober.run(probe, target.timeout, cancel).await;
+        let aimed = self.prober.run(probe, target.timeout, watch.cancel).await;
         let goes_on = aimed.end == ProbeEnd::Aimed;
         let address = aimed.findings.addresses.first().map(ToString::to_string);
         outputs.push(StepOutput::Probe(Box::new(aimed)));
         if let Some((backend, script)) = rest.filter(|_| goes_on) {
             let mut script = script.clone();
             script.args.insert(0, address.unwrap_or_default());
-            outputs.push(on_target(backend, target, &script, cancel).await);
+            outputs.push(on_target(backend, target, &script, watch).await);
         }
     }
 
@@ -174,8 +189,9 @@ impl Executors {
     }
 }
 
-async fn on_target(backend: &dyn Executor, target: &Target, script: &Script, cancel: &CancellationToken) -> StepOutput {
-    StepOutput::Script(Box::new(backend.run(target, script, limit(target, script), cancel).await))
+async fn on_target(backend: &dyn Executor, target: &Target, script: &Script, watch: Watch<'_>) -> StepOutput {
+    let Watch { cancel, progress } = watch;
+    StepOutput::Script(Box::new(backend.run(target, script, limit(target, script), cancel, progress).await))
 }
 
 /// How long `script` may run: the shorter of its own limit and the target's, in the whole seconds that `timeout` on

@@ -1,7 +1,12 @@
 //! The Model Context Protocol: the only module that knows its SDK. Translates between the wire and the pipeline, in
 //! both eras (2026-07-28 stateless; older handshakes with sessions); decides nothing.
 
+mod asking;
 mod catalogue;
+mod completion;
+mod progress;
+mod prompts;
+mod resources;
 mod server;
 mod sessions;
 

@@ -13,6 +13,7 @@ mod ids;
 mod operation;
 mod output;
 mod probe;
+mod progress;
 mod question;
 mod risk;
 mod scope;
@@ -38,6 +39,7 @@ pub use probe::{
     Failure, Findings, HttpHead, HttpMethod, Probe, ProbeEnd, ProbeKind, ProbeOutput, ProbeRules, SHOWN_HEADERS,
     TlsFindings, Via,
 };
+pub use progress::Progress;
 pub use question::{AuditFilter, FleetFilter, Inquiry, Question};
 pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};

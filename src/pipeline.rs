@@ -28,7 +28,7 @@ use crate::{
     exec::Executors,
     guard::Guard,
     limits::Limits,
-    model::{Clock, CorrelationId, Step, StepOutput, failpoint},
+    model::{Clock, CorrelationId, Progress, Step, StepOutput, failpoint},
     policy::Decision,
     tools::{self, Kind, PlanContext, Tool},
 };
@@ -42,6 +42,8 @@ pub struct ToolCall {
     pub arguments: Map<String, Value>,
     /// Joins everything this call causes.
     pub correlation: CorrelationId,
+    /// Told how far it has come, where somebody watches.
+    pub progress: Progress,
 }
 
 /// The stations of a call.
@@ -145,8 +147,8 @@ impl Pipeline {
         let raw = match permit.operation().steps.first() {
             Some(Step::Gateway(_)) => self.answers.run(caller, &rules, permit).await?,
             // Only a read stops when its caller goes.
-            _ if changes => self.executors.run(permit, &CancellationToken::new()).await?,
-            _ => self.executors.run(permit, gone).await?,
+            _ if changes => self.executors.run(permit, &CancellationToken::new(), &call.progress).await?,
+            _ => self.executors.run(permit, gone, &call.progress).await?,
         };
         failpoint("after-run");
         let exec = reply::executions(&raw);
@@ -167,6 +169,11 @@ impl Pipeline {
         if tokio::time::timeout(most, self.running.wait()).await.is_err() {
             tracing::error!("some calls did not end in time; what they changed is on record as begun");
         }
+    }
+
+    /// What calls are judged by now.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.now()
     }
 
     fn plan_context<'a>(&self, caller: &'a Caller, rules: &'a Rules) -> PlanContext<'a> {

@@ -15,7 +15,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, config, data_directory, local_user, logging, say};
+use super::{Exit, client::bridge_line, config, data_directory, local_user, logging, say};
 use crate::{
     app::{App, StartError, open_directory},
     audit::Audit,
@@ -153,8 +153,9 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-fn introduce(config: &Config, address: &str, token: &SecretString) -> io::Result<()> {
+fn introduce(config: &Config, address: &str, token: &SecretString) -> anyhow::Result<()> {
     let directory = config.data_dir.display();
+    let bridge = bridge_line(&format!("http://{address}/mcp"), &config.data_dir.join("dev-token"))?;
     let token = token.expose_secret();
     say(format_args!(
         "\
@@ -164,8 +165,8 @@ tailops is ready: http://{address}/mcp
   token      {token}
              (also in {directory}/dev-token; works from your own local user for 24 h)
 
-Connect Claude Code:
-  claude mcp add --transport http tailops http://{address}/mcp --header \"Authorization: Bearer {token}\"
+Connect Claude Code; `tailops client --help` for others:
+  claude mcp add tailops -- {bridge}
 
 Three things to ask your agent:
   What is this machine doing right now? Use tailops.
@@ -174,5 +175,6 @@ Three things to ask your agent:
 
 Look at the record:  tailops audit export --data-dir {directory}
 Stop with Ctrl-C."
-    ))
+    ))?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 use ring::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::model::{Captured, hex};
+use crate::model::{Captured, Progress, hex};
 
 /// A stream while it is being read: the first three quarters of what may be kept are its head, the rest is a window
 /// over its end.
@@ -58,21 +58,25 @@ impl Capture {
 }
 
 /// How much the streams of one command may still write together.
-pub(super) struct Budget(AtomicU64);
+pub(super) struct Budget {
+    left: AtomicU64,
+    progress: Progress,
+}
 
 /// The streams wrote more than they may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
 
 impl Budget {
-    /// `bytes` over all streams.
-    pub(super) fn new(bytes: u64) -> Self {
-        Self(AtomicU64::new(bytes))
+    /// `bytes` over all streams. What is spent is told to `progress`.
+    pub(super) fn new(bytes: u64, progress: Progress) -> Self {
+        Self { left: AtomicU64::new(bytes), progress }
     }
 
     fn spend(&self, bytes: u64) -> Result<(), Overflow> {
         let spent = |left: u64| left.checked_sub(bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).map(drop).map_err(|_| Overflow)
+        self.progress.add(bytes);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).map(drop).map_err(|_| Overflow)
     }
 }
 
@@ -113,11 +117,11 @@ mod tests {
 
     #[test]
     fn the_budget_is_spent_once_over_all_streams() {
-        let budget = Budget::new(10);
+        let budget = Budget::new(10, Progress::default());
         assert_eq!(budget.spend(6), Ok(()));
         assert_eq!(budget.spend(4), Ok(()));
         assert_eq!(budget.spend(1), Err(Overflow));
-        assert_eq!(Budget::new(10).spend(11), Err(Overflow));
+        assert_eq!(Budget::new(10, Progress::default()).spend(11), Err(Overflow));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     config::Exec,
-    model::{Script, ScriptOutput, StepOutcome, Stopped, Target, TargetKind},
+    model::{Progress, Script, ScriptOutput, StepOutcome, Stopped, Target, TargetKind},
 };
 
 /// `timeout` on the target ends a command at its limit; this much later we do it ourselves.
@@ -71,7 +71,13 @@ impl Local {
         Self { settings }
     }
 
-    async fn perform(&self, script: &Script, limit: Duration, cancel: &CancellationToken) -> ScriptOutput {
+    async fn perform(
+        &self,
+        script: &Script,
+        limit: Duration,
+        cancel: &CancellationToken,
+        progress: &Progress,
+    ) -> ScriptOutput {
         let started = Instant::now();
         let mut stdout = Capture::new(self.settings.max_stdout_bytes);
         let mut stderr = Capture::new(self.settings.max_stderr_bytes);
@@ -79,7 +85,7 @@ impl Local {
         let outcome = match &launch {
             Err(error) => StepOutcome::NotStarted(error.to_string()),
             Ok(_) if cancel.is_cancelled() => StepOutcome::NotStarted("the call was cancelled".into()),
-            Ok(launch) => self.attend(launch, limit, cancel, &mut stdout, &mut stderr).await,
+            Ok(launch) => self.attend(launch, limit, cancel, progress, [&mut stdout, &mut stderr]).await,
         };
         let (argv_sha256, marker) = launch.map(|launch| (launch.line_sha256(), launch.marker)).unwrap_or_default();
         ScriptOutput {
@@ -99,8 +105,8 @@ impl Local {
         launch: &Launch,
         limit: Duration,
         cancel: &CancellationToken,
-        stdout: &mut Capture,
-        stderr: &mut Capture,
+        progress: &Progress,
+        [stdout, stderr]: [&mut Capture; 2],
     ) -> StepOutcome {
         let started = Instant::now();
         let mut group = match Group::spawn(&launch.line) {
@@ -113,7 +119,7 @@ impl Local {
                 return StepOutcome::Lost(format!("the command could not be followed and was killed: {error}"));
             }
         };
-        let budget = Budget::new(self.settings.hard_output_bytes);
+        let budget = Budget::new(self.settings.hard_output_bytes, progress.clone());
         let streams = async {
             tokio::try_join!(feed(stdin, &launch.input), pump(out, stdout, &budget), pump(err, stderr, &budget))
         };
@@ -154,8 +160,9 @@ impl Executor for Local {
         script: &'a Script,
         limit: Duration,
         cancel: &'a CancellationToken,
+        progress: &'a Progress,
     ) -> BoxFuture<'a, ScriptOutput> {
-        Box::pin(self.perform(script, limit, cancel))
+        Box::pin(self.perform(script, limit, cancel, progress))
     }
 }
 

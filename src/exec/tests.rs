@@ -135,7 +135,7 @@ async fn a_permit_that_came_too_late_runs_nothing() {
     let before = SystemClock.now() - Duration::from_secs(3600);
     let Step::Script(script) = note(&file, "late", "0") else { unreachable!("a note is a script") };
     let permit = permit_at(&caller, &target("web", 1), script, before);
-    let refused = executors().run(permit, &CancellationToken::new()).await;
+    let refused = executors().run(permit, &CancellationToken::new(), &Progress::default()).await;
     assert_eq!(refused.unwrap_err(), ExecError::Expired);
     assert!(!file.exists());
 }
@@ -146,10 +146,11 @@ async fn while_a_target_is_full_others_are_refused_and_run_nothing() {
     let (runs, go, file) = (folder.path().join("runs"), folder.path().join("go"), folder.path().join("notes"));
     let (caller, web, never, gone) =
         (caller().await, target("web", 1), CancellationToken::new(), CancellationToken::new());
+    let unwatched = Progress::default();
     let settings = Exec { queue_timeout: Duration::from_millis(20), ..Exec::default() };
     let executors = Executors::new(settings, Arc::new(SystemClock));
     let hold = Script::new(&HOLD, [folder.path().to_str().unwrap()]);
-    let mut first = pin!(executors.run(permit(&caller, &web, hold), &never));
+    let mut first = pin!(executors.run(permit(&caller, &web, hold), &never, &unwatched));
     let deadline = Instant::now() + Duration::from_secs(60);
     while !runs.exists() {
         assert!(Instant::now() < deadline, "it never began");
@@ -158,28 +159,29 @@ async fn while_a_target_is_full_others_are_refused_and_run_nothing() {
     }
 
     let later = || Script::new(&NOTE, [file.to_str().unwrap(), "later", "0"]);
-    let busy = executors.run(permit(&caller, &web, later()), &never).await;
+    let busy = executors.run(permit(&caller, &web, later()), &never, &unwatched).await;
     assert_eq!(busy.unwrap_err(), ExecError::Busy);
     gone.cancel();
-    let cancelled = executors.run(permit(&caller, &web, later()), &gone).await;
+    let cancelled = executors.run(permit(&caller, &web, later()), &gone, &unwatched).await;
     assert_eq!(cancelled.unwrap_err(), ExecError::Cancelled);
     assert!(!file.exists());
 
     fs::write(go, "").unwrap();
     assert!(script_of(&first.await.unwrap()).succeeded());
-    assert!(script_of(&executors.run(permit(&caller, &web, later()), &never).await.unwrap()).succeeded());
+    assert!(script_of(&executors.run(permit(&caller, &web, later()), &never, &unwatched).await.unwrap()).succeeded());
 }
 
 #[tokio::test]
 async fn processes_on_one_target_stay_within_its_places_and_waiting_costs_no_time_limit() {
     let folder = tempfile::tempdir().unwrap();
     let (caller, web, never) = (caller().await, target("web", 2), CancellationToken::new());
+    let unwatched = Progress::default();
     let settings = Exec { queue_timeout: Duration::from_secs(60), ..Exec::default() };
     let executors = Executors::new(settings, Arc::new(SystemClock));
     // Together they take longer than each may.
     let limit = Duration::from_secs(2);
     let count = || Script { limit: Some(limit), ..Script::new(&COUNT, [folder.path().to_str().unwrap()]) };
-    let calls = (0..80).map(|_| executors.run(permit(&caller, &web, count()), &never));
+    let calls = (0..80).map(|_| executors.run(permit(&caller, &web, count()), &never, &unwatched));
     let started = Instant::now();
     let counts: Vec<u32> = join_all(calls)
         .await
@@ -218,7 +220,12 @@ async fn an_operation_with_a_step_nobody_performs_does_not_begin() {
         (None, vec![question()]),
         (None, vec![note(&file, "one", "0")]),
     ] {
-        let refused = executors().perform(operation(target, steps), &CancellationToken::new()).await;
+        let refused = executors()
+            .perform(
+                operation(target, steps),
+                Watch { cancel: &CancellationToken::new(), progress: &Progress::default() },
+            )
+            .await;
         assert_eq!(refused.unwrap_err(), ExecError::NoExecutor);
     }
     assert!(!file.exists());
@@ -230,7 +237,13 @@ async fn steps_run_in_order_up_to_the_first_that_did_not_end_by_itself() {
     let file = folder.path().join("notes");
     let steps =
         vec![note(&file, "one", "0"), note(&file, "two", "3"), note(&file, "a\0b", "0"), note(&file, "never", "0")];
-    let raw = executors().perform(operation(Some(target("web", 1)), steps), &CancellationToken::new()).await.unwrap();
+    let raw = executors()
+        .perform(
+            operation(Some(target("web", 1)), steps),
+            Watch { cancel: &CancellationToken::new(), progress: &Progress::default() },
+        )
+        .await
+        .unwrap();
     let outcomes: Vec<_> = raw
         .outputs
         .iter()

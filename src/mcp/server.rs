@@ -1,21 +1,27 @@
-//! The protocol's handler: lists and calls tools for the caller that the HTTP layer put into the request.
+//! The protocol's handler: tools, resources, prompts and completions for the caller that the HTTP layer put into the
+//! request.
 
 use std::{borrow::Cow, sync::Arc};
 
-use hyper::http::request::Parts;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, Extensions, Implementation,
-        ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
+        GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+        ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
 
-use super::catalogue::Catalogue;
+use super::{
+    asking::{Asking, entered},
+    catalogue::Catalogue,
+    completion::Completions,
+    progress, prompts, resources,
+};
 use crate::{
-    auth::Caller,
-    model::CorrelationId,
+    model::Progress,
     pipeline::{Pipeline, ToolCall},
 };
 
@@ -39,25 +45,24 @@ const LIST_TTL_MS: u64 = 30_000;
 pub(super) struct Server {
     pipeline: Arc<Pipeline>,
     catalogue: Arc<Catalogue>,
+    completions: Completions,
 }
 
 impl Server {
     pub(super) fn new(pipeline: Arc<Pipeline>, catalogue: Arc<Catalogue>) -> Self {
-        Self { pipeline, catalogue }
+        Self { pipeline, catalogue, completions: Completions::new() }
     }
-}
-
-/// The caller and correlation id of the very HTTP request that carried this message.
-fn entered(extensions: &Extensions) -> Result<(Caller, CorrelationId), ErrorData> {
-    let parts = extensions.get::<Parts>().map(|parts| &parts.extensions);
-    let caller = parts.and_then(|parts| parts.get::<Caller>()).cloned();
-    let correlation = parts.and_then(|parts| parts.get::<CorrelationId>()).copied();
-    caller.zip(correlation).ok_or_else(|| ErrorData::internal_error("no caller", None))
 }
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_completions()
+            .enable_prompts()
+            .enable_resources()
+            .enable_tools()
+            .build();
+        ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("tailops", env!("CARGO_PKG_VERSION")).with_title("tailops"))
             .with_instructions(INSTRUCTIONS)
     }
@@ -88,9 +93,19 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let (caller, correlation) = entered(&context.extensions)?;
-        let call =
-            ToolCall { name: request.name.into_owned(), arguments: request.arguments.unwrap_or_default(), correlation };
-        let reply = self.pipeline.clone().call(caller, call, context.ct).await;
+        let token = context.meta.get_progress_token();
+        let progress = if token.is_some() { Progress::watched() } else { Progress::default() };
+        let call = ToolCall {
+            name: request.name.into_owned(),
+            arguments: request.arguments.unwrap_or_default(),
+            correlation,
+            progress: progress.clone(),
+        };
+        let running = self.pipeline.clone().call(caller, call, context.ct.clone());
+        let reply = match token {
+            Some(token) => progress::reported(running, &progress, &context.peer, token).await,
+            None => running.await,
+        };
         if reply.unknown_tool {
             return Err(ErrorData::invalid_params("unknown tool", Some(reply.body)));
         }
@@ -104,5 +119,58 @@ impl ServerHandler for Server {
             result.meta.get_or_insert_default().insert(INJECTION.to_owned(), found);
         }
         Ok(result.into())
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let asking = Asking::of(&self.pipeline, &context)?;
+        resources::list(&asking, request.and_then(|request| request.cursor)).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates(&Asking::of(&self.pipeline, &context)?))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let asking = Asking::of(&self.pipeline, &context)?;
+        Ok(resources::read(&asking, request.uri).await?.into())
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let prompts = prompts::list(&Asking::of(&self.pipeline, &context)?);
+        Ok(ListPromptsResult::with_all_items(prompts).with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let asking = Asking::of(&self.pipeline, &context)?;
+        Ok(prompts::get(&asking, &request.name, request.arguments)?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let asking = Asking::of(&self.pipeline, &context)?;
+        Ok(CompleteResult::new(self.completions.complete(&self.pipeline, &asking, &request).await?))
     }
 }

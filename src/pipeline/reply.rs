@@ -100,13 +100,14 @@ impl Envelope {
         Value::Object(body)
     }
 
-    /// The JSON schema of an envelope whose `data` has the schema `data`.
+    /// The JSON schema of an envelope whose `data` has the schema `data`, or of a refusal instead: clients hold both to
+    /// it.
     pub fn schema(data: Value) -> Value {
         let missing = crate::tools::schema_of::<Vec<Missing>>();
         json!({
             "type": "object",
             "properties": {
-                "ok": {"const": true},
+                "ok": {"type": "boolean"},
                 "target": {"type": "string"},
                 "correlation_id": {"type": "string"},
                 "dry_run": {"type": "boolean"},
@@ -120,8 +121,19 @@ impl Envelope {
                 "partial": missing,
                 "redactions": {"type": "object", "additionalProperties": {"type": "integer"}},
                 "warnings": {"type": "array", "items": {"type": "string"}},
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "hint": {"type": "string"},
+                "retry_after_s": {"type": "integer"},
             },
-            "required": ["ok", "target", "correlation_id", "dry_run", "data", "truncated", "redactions", "warnings"],
+            "required": ["ok", "correlation_id"],
+            "anyOf": [
+                {
+                    "properties": {"ok": {"const": true}},
+                    "required": ["target", "dry_run", "data", "truncated", "redactions", "warnings"],
+                },
+                {"properties": {"ok": {"const": false}}, "required": ["code", "message"]},
+            ],
         })
     }
 }

@@ -122,7 +122,15 @@ pub fn schema_of<T: JsonSchema>() -> Value {
 }
 
 fn shorten(schema: &mut Schema) {
-    if schema.get("type").and_then(Value::as_str) == Some("integer") {
+    // `uint64`, `double`: no formats of JSON Schema, and clients that check formats complain of each.
+    let width = |format: &str| {
+        format.trim_start_matches("uint").trim_start_matches("int").bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if schema
+        .get("format")
+        .and_then(Value::as_str)
+        .is_some_and(|format| width(format) || matches!(format, "float" | "double"))
+    {
         schema.remove("format");
     }
     if schema.get("default").is_some_and(Value::is_array) {

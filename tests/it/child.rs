@@ -39,6 +39,8 @@ pub struct Service {
     _stdout: Lines<BufReader<ChildStdout>>,
     pub url: String,
     pub token: String,
+    /// The command that it says connects Claude Code.
+    pub claude_code: String,
     http: reqwest::Client,
 }
 
@@ -69,8 +71,9 @@ impl Service {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = printed(&mut lines, "tailops is ready:").await;
         let token = printed(&mut lines, "token ").await;
+        let claude_code = printed(&mut lines, "claude mcp add tailops -- ").await;
         let http = crate::harness::http_client().timeout(PATIENCE).build().unwrap();
-        Self { child, _stdout: lines, url, token, http }
+        Self { child, _stdout: lines, url, token, claude_code, http }
     }
 
     /// Calls a tool; none where the service died before it answered.

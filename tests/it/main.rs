@@ -13,9 +13,11 @@
     reason = "tests"
 )]
 
+mod bridged;
 mod cases;
 mod child;
 mod cli;
+mod clients;
 mod disk_full;
 mod docs;
 mod harness;

@@ -1,6 +1,9 @@
 //! One file per station of a call.
 
+mod bridge;
+mod bridge_strangers;
 mod cancel;
+mod completion;
 mod critical;
 mod eras;
 mod files;
@@ -10,6 +13,9 @@ mod limits;
 mod peer;
 mod policy;
 mod probe;
+mod progress;
+mod prompts;
+mod resources;
 mod revoke;
 mod seen;
 mod sessions;

@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 async fn run(script: &Script) -> ScriptOutput {
     let settings = Exec { max_stdout_bytes: 16 << 20, ..Exec::default() };
-    Local::new(settings).perform(script, LONG, &CancellationToken::new()).await
+    Local::new(settings).perform(script, LONG, &CancellationToken::new(), &Progress::default()).await
 }
 
 /// The arguments as a process got them.

@@ -8,7 +8,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::model::{Template, hex};
+use crate::model::{Progress, Template, hex};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Short, yet long enough for a shell to begin on a busy machine.
@@ -29,7 +29,7 @@ fn settings() -> Exec {
 }
 
 async fn run_with(settings: Exec, script: &Script, limit: Duration) -> ScriptOutput {
-    Local::new(settings).perform(script, limit, &CancellationToken::new()).await
+    Local::new(settings).perform(script, limit, &CancellationToken::new(), &Progress::default()).await
 }
 
 async fn run(body: &str, args: &[&str]) -> ScriptOutput {
@@ -98,7 +98,8 @@ async fn a_script_cut_short_does_nothing() {
     for cut in (0..=whole).rev() {
         let mut group = Group::spawn(&launch.line).unwrap();
         let Ends { stdin, stdout, stderr, exit } = group.open().unwrap();
-        let (mut out, mut err, budget) = (Capture::new(1 << 10), Capture::new(1 << 10), Budget::new(1 << 20));
+        let (mut out, mut err, budget) =
+            (Capture::new(1 << 10), Capture::new(1 << 10), Budget::new(1 << 20, Progress::default()));
         let (fed, read, failed) = tokio::join!(
             feed(stdin, &launch.input[..cut]),
             pump(stdout, &mut out, &budget),
@@ -261,7 +262,8 @@ async fn dropping_the_call_kills_the_group() {
     let body = "trap '' TERM\necho $$ >> \"$1\"\nsleep 999 &\necho $! >> \"$1\"\nwait";
     let (local, script, cancel) =
         (Local::new(settings()), script(body, &[file.to_str().unwrap()]), CancellationToken::new());
-    let mut call = Box::pin(local.perform(&script, LONG, &cancel));
+    let unwatched = Progress::default();
+    let mut call = Box::pin(local.perform(&script, LONG, &cancel, &unwatched));
     until(&mut call, || has_lines(&file, 2)).await;
     let pids = pids(&fs::read_to_string(&file).unwrap());
     assert!(pids.iter().copied().all(alive));
@@ -276,13 +278,14 @@ async fn cancelling_stops_the_group() {
     let body = "echo $$ >> \"$1\"\nsleep 999 &\necho $! >> \"$1\"\nwait";
     let (local, script, cancel) =
         (Local::new(settings()), script(body, &[file.to_str().unwrap()]), CancellationToken::new());
-    let mut call = Box::pin(local.perform(&script, LONG, &cancel));
+    let unwatched = Progress::default();
+    let mut call = Box::pin(local.perform(&script, LONG, &cancel, &unwatched));
     until(&mut call, || has_lines(&file, 2)).await;
     cancel.cancel();
     assert_eq!(call.await.outcome, stopped("cancelled"));
     assert!(!pids(&fs::read_to_string(&file).unwrap()).into_iter().any(alive));
 
-    let again = local.perform(&script, LONG, &cancel).await;
+    let again = local.perform(&script, LONG, &cancel, &unwatched).await;
     assert_eq!(again.outcome, StepOutcome::NotStarted("the call was cancelled".into()));
     assert!(has_lines(&file, 2), "it ran although it was cancelled before");
 }

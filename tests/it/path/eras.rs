@@ -40,6 +40,36 @@ async fn with_the_stateless_revision() {
     the_real_client_lists_and_calls(modern_era()).await;
 }
 
+/// Clients check structured content against the schema of its tool, and take a mismatch for a broken server.
+#[tokio::test]
+async fn answers_and_refusals_conform_to_the_schema_of_their_tool() {
+    let gateway = Gateway::start().await;
+    let token = gateway.mint(Grant::scopes("system:read,fleet:read")).await;
+    let client = gateway.client(&token, modern_era()).await;
+    let tools = client.list_all_tools().await.unwrap();
+    let (mut answers, mut refusals) = (0, 0);
+    for tool in tools {
+        let schema = serde_json::Value::Object((*tool.output_schema.unwrap()).clone());
+        assert!(!schema.to_string().contains("uint"), "{schema}");
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for arguments in [json!({"target": "local"}), json!({"target": "nowhere"}), json!({})] {
+            let call = rmcp::model::CallToolRequestParams::new(tool.name.clone());
+            let call = call.with_arguments(arguments.as_object().unwrap().clone());
+            let result = client.call_tool(call).await.unwrap();
+            let content = result.structured_content.unwrap();
+            if let Err(error) = validator.validate(&content) {
+                panic!("{} answers {content}: {error}", tool.name);
+            }
+            *if result.is_error == Some(true) { &mut refusals } else { &mut answers } += 1;
+        }
+        assert!(!validator.is_valid(&json!({"ok": true, "correlation_id": "x"})), "{}", tool.name);
+        assert!(!validator.is_valid(&json!({"ok": false, "correlation_id": "x"})), "{}", tool.name);
+    }
+    assert!(answers >= 4 && refusals >= 10, "{answers} answers, {refusals} refusals");
+    client.cancel().await.unwrap();
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_list_is_in_the_catalogues_order_and_for_its_caller_alone() {
     let gateway = Gateway::start().await;

@@ -1,0 +1,87 @@
+//! How far a call has come, for whoever waits for it. Says nothing of what was read, only that and how much.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use super::TargetId;
+
+/// How far one call has come. Cheap to clone; without a watcher it keeps nothing and costs nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Option<Arc<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    target: OnceLock<TargetId>,
+    begun: Notify,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    /// Of a call that somebody watches.
+    pub fn watched() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// The operation's turn has come on `target`.
+    pub fn begin(&self, target: &TargetId) {
+        if let Some(state) = &self.0
+            && state.target.set(target.clone()).is_ok()
+        {
+            state.begun.notify_one();
+        }
+    }
+
+    /// `bytes` more were read from the target.
+    pub fn add(&self, bytes: u64) {
+        if let Some(state) = &self.0 {
+            state.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until the operation runs, and says where. For one watcher. Never ends for a call that nobody watches.
+    pub async fn begun(&self) -> TargetId {
+        let Some(state) = &self.0 else { return std::future::pending().await };
+        loop {
+            if let Some(target) = state.target.get() {
+                return target.clone();
+            }
+            state.begun.notified().await;
+        }
+    }
+
+    /// How many bytes the target gave so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |state| state.bytes.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_learns_where_it_runs_and_how_much_was_read() {
+        let progress = Progress::watched();
+        assert!(progress.begun().now_or_never().is_none());
+        progress.begin(&"web-01".into());
+        progress.begin(&"later".into());
+        progress.add(3);
+        progress.clone().add(4);
+        assert_eq!((progress.begun().await.as_str(), progress.bytes()), ("web-01", 7));
+    }
+
+    #[tokio::test]
+    async fn without_a_watcher_nothing_is_kept() {
+        let progress = Progress::default();
+        progress.begin(&"web-01".into());
+        progress.add(3);
+        assert!(progress.begun().now_or_never().is_none());
+        assert_eq!(progress.bytes(), 0);
+    }
+}
