@@ -3,8 +3,12 @@
 
 mod fleet;
 mod problem;
+mod registry;
+mod reload;
 mod section;
 mod settings;
+mod show;
+mod yaml;
 
 use std::{
     collections::BTreeSet,
@@ -19,9 +23,10 @@ use std::{
 use toml::de::DeTable;
 
 use self::{problem::Report, section::Section};
-use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
+use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, did_you_mean};
+pub use registry::{read_registry, registry_entry, registry_file};
 
 /// Everything the service is told at start.
 #[derive(Clone, Debug)]
@@ -46,6 +51,10 @@ pub struct Config {
     pub engagements: Vec<Engagement>,
     /// The targets, by id. Each belongs to one of `engagements`.
     pub targets: Vec<Target>,
+    /// A registry file with more targets. Absolute.
+    pub targets_file: Option<PathBuf>,
+    /// The targets of that file; none until somebody has read it ([`Config::register`]).
+    pub registered: Vec<Target>,
 }
 
 /// How strict the service is.
@@ -301,6 +310,8 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         exec: settings::exec(&mut root),
         log: settings::log(&mut root, profile),
         targets: fleet::targets(&mut root, &engagements),
+        targets_file: settings::targets_file(&mut root),
+        registered: Vec::new(),
         engagements,
     };
     root.finish();
@@ -323,6 +334,7 @@ impl Config {
             timeout: fleet::TIMEOUT,
             concurrency: fleet::CONCURRENCY,
             sudo: SudoPolicy::None,
+            registered: None,
         };
         Self {
             profile: Profile::Development,
@@ -335,7 +347,24 @@ impl Config {
             log: Log::default(),
             engagements: vec![Engagement { id: engagement, tools: None }],
             targets: vec![local],
+            targets_file: None,
+            registered: Vec::new(),
         }
+    }
+
+    /// The ids of the engagements.
+    pub fn engagement_ids(&self) -> Vec<EngagementId> {
+        self.engagements.iter().map(|engagement| engagement.id.clone()).collect()
+    }
+
+    /// Takes over the targets of `targets_file`. Errors with the id of one that is configured already.
+    pub fn register(&mut self, targets: Vec<Target>) -> Result<(), TargetId> {
+        let taken = |target: &&Target| self.targets.iter().any(|known| known.id == target.id);
+        if let Some(target) = targets.iter().find(taken) {
+            return Err(target.id.clone());
+        }
+        self.registered = targets;
+        Ok(())
     }
 }
 

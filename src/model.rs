@@ -29,5 +29,5 @@ pub use question::{AuditFilter, FleetFilter, Inquiry, Question};
 pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};
-pub use target::{SudoPolicy, Target, TargetKind};
+pub use target::{Connection, KeyReference, Registered, SudoPolicy, Target, TargetKind};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

@@ -21,7 +21,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) const CONCURRENCY: usize = 4;
 
 /// The form of ids, segments and tags.
-const ID: &str = "1 to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
+pub(super) const ID: &str = "1 to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
 
 /// The most tags or roots of one target.
 const MOST: usize = 32;
@@ -29,7 +29,7 @@ const MOST: usize = 32;
 /// Directories whose files are views of processes and devices: `/proc/self/root` alone leads out of any root.
 const NOT_FILES: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     text.len() <= 64
         && text.bytes().next().is_some_and(plain)
@@ -66,12 +66,13 @@ fn listed_tools(value: &Value<'_>, known: &[&str]) -> BTreeSet<String> {
 
 /// `[targets]`.
 pub(super) fn targets(root: &mut Section<'_>, engagements: &[Engagement]) -> Vec<Target> {
+    let ids: Vec<_> = engagements.iter().map(|engagement| engagement.id.clone()).collect();
     let sections = root.named("targets");
-    sections.into_iter().filter_map(|(name, section)| target(name, section, engagements)).collect()
+    sections.into_iter().filter_map(|(name, section)| target(name, section, &ids)).collect()
 }
 
 /// One target; none only if something required is missing or wrong, which is then reported.
-fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> Option<Target> {
+fn target(name: &str, mut section: Section<'_>, engagements: &[EngagementId]) -> Option<Target> {
     if !is_id(name) {
         section.refuse_name(format_args!("{name:?} is no name for a target: {ID}"));
     }
@@ -97,14 +98,15 @@ fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement]) -> O
         timeout,
         concurrency,
         sudo,
+        registered: None,
     })
 }
 
-fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<EngagementId> {
+pub(super) fn owner(value: &Value<'_>, engagements: &[EngagementId]) -> Option<EngagementId> {
     let name = value.text("the name of an engagement")?;
-    let found = engagements.iter().find(|engagement| engagement.id.as_str() == name);
+    let found = engagements.iter().find(|engagement| engagement.as_str() == name);
     if found.is_none() {
-        match did_you_mean(name, engagements.iter().map(|engagement| engagement.id.as_str())) {
+        match did_you_mean(name, engagements.iter().map(EngagementId::as_str)) {
             Some(hint) => value.refuse(format_args!("there is no engagement {name:?}{hint}")),
             None if is_id(name) => {
                 value.refuse(format_args!("there is no engagement {name:?}; add [engagements.{name}]"))
@@ -112,10 +114,10 @@ fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<EngagementId> 
             None => value.refuse(format_args!("{name:?} is no name for an engagement: {ID}")),
         }
     }
-    found.map(|engagement| engagement.id.clone())
+    found.cloned()
 }
 
-fn capabilities(value: &Value<'_>) -> ScopeSet {
+pub(super) fn capabilities(value: &Value<'_>) -> ScopeSet {
     let mut scopes = Vec::new();
     for item in value.items("scopes").unwrap_or_default() {
         match item.text("a scope such as system:read").map(Scope::parse) {
@@ -127,7 +129,7 @@ fn capabilities(value: &Value<'_>) -> ScopeSet {
     ScopeSet::new(scopes)
 }
 
-fn label(value: &Value<'_>) -> Option<String> {
+pub(super) fn label(value: &Value<'_>) -> Option<String> {
     let text = value.text("a label")?;
     if !is_id(text) {
         value.refuse(format_args!("{text:?} is no label: {ID}"));
@@ -137,7 +139,7 @@ fn label(value: &Value<'_>) -> Option<String> {
 }
 
 /// The different items of an array.
-fn list<T: PartialEq>(value: &Value<'_>, what: &str, read: fn(&Value<'_>) -> Option<T>) -> Vec<T> {
+pub(super) fn list<T: PartialEq>(value: &Value<'_>, what: &str, read: fn(&Value<'_>) -> Option<T>) -> Vec<T> {
     let items = value.items(what).unwrap_or_default();
     if items.len() > MOST {
         value.refuse(format_args!("must have at most {MOST} {what}, not {}", items.len()));
@@ -152,7 +154,7 @@ fn list<T: PartialEq>(value: &Value<'_>, what: &str, read: fn(&Value<'_>) -> Opt
 }
 
 /// A directory that file tools stay inside.
-fn file_root(value: &Value<'_>) -> Option<PathBuf> {
+pub(super) fn file_root(value: &Value<'_>) -> Option<PathBuf> {
     let directory = absolute_directory(value)?;
     if let Some(view) = NOT_FILES.iter().find(|view| directory.starts_with(view)) {
         value.refuse(format_args!("must not lie in {view}, which shows processes and devices and no files"));

@@ -30,6 +30,7 @@ pub(super) fn target(id: &str, concurrency: usize) -> Target {
         timeout: Duration::from_secs(60),
         concurrency,
         sudo: SudoPolicy::None,
+        registered: None,
     }
 }
 

@@ -49,6 +49,7 @@ impl Rig {
             timeout: Duration::from_secs(60),
             concurrency: 2,
             sudo: SudoPolicy::None,
+            registered: None,
         };
         Self { target, wrapper: Vec::new() }
     }
