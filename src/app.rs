@@ -1,5 +1,7 @@
 //! The one place where parts are chosen and joined. Built by `cli/serve.rs` and by the test harness, nowhere else.
 
+mod reload;
+
 use std::{
     net::SocketAddr,
     path::Path,
@@ -7,22 +9,24 @@ use std::{
     time::Duration,
 };
 
+pub use reload::{Reload, registry_facts};
 use ring::digest;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::Standing;
 use crate::{
     approval::Approvals,
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::Config,
     exec::Executors,
-    fleet::Registry,
+    fleet::{Registry, stored_targets},
     guard::{Guard, GuardLimits},
     http::{self, Front},
     limits::Limits,
     mcp::Endpoint,
-    model::{Clock, hex},
+    model::{Clock, Target, TargetId, hex},
     pipeline::{GatewayFacts, Pipeline, Rules, RulesInForce, Stations},
     policy::Policy,
     store::{DirectoryError, DirectoryLock, Store, StoreError},
@@ -43,6 +47,7 @@ pub struct App {
     followers: Vec<JoinHandle<()>>,
     recording: JoinHandle<()>,
     pipeline: Arc<Pipeline>,
+    standing: Arc<Standing>,
     _lock: DirectoryLock,
 }
 
@@ -58,7 +63,17 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Two targets have one id.
+    #[error(transparent)]
+    Clash(#[from] Clash),
 }
+
+/// A target stands in the configuration and was imported too.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "target {0} is configured and was imported too: take it out of the configuration, or run `tailops target remove {0}`"
+)]
+pub struct Clash(TargetId);
 
 impl App {
     /// Starts serving `config` over `node`. The data directory must exist; `lock` is held until the end.
@@ -77,7 +92,11 @@ impl App {
         let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);
         let limits = Arc::new(Limits::new(config.limits.clone()));
         let connections = Arc::new(AtomicUsize::new(0));
-        let rules = Arc::new(RulesInForce::new(rules(config)));
+        let generation = store.target_generation().await?;
+        let rules = Arc::new(RulesInForce::new(rules(config, stored_targets(&store).await?)?));
+        let standing = Arc::new(Standing::new(store.clone(), clock.clone(), rules.clone(), config.clone()));
+        store.set_meta(reload::FACTS, &registry_facts(config)).await?;
+        store.forget_reloads().await?;
         let pipeline = Arc::new(Pipeline::new(Stations {
             rules,
             approvals: Approvals,
@@ -111,10 +130,26 @@ impl App {
                 let last = last.clone();
                 async move { endpoint.expire_sessions(last).await }
             }),
+            tokio::spawn({
+                let (last, standing) = (last.clone(), standing.clone());
+                async move { standing.follow(generation, last).await }
+            }),
         ];
         let addresses = node.addresses();
         let serving = tokio::spawn(http::serve(node, front, stop.clone(), GRACE));
-        Ok(Self { addresses, store, stop, streams, last, serving, followers, recording, pipeline, _lock: lock })
+        Ok(Self {
+            addresses,
+            store,
+            stop,
+            streams,
+            last,
+            serving,
+            followers,
+            recording,
+            pipeline,
+            standing,
+            _lock: lock,
+        })
     }
 
     /// The addresses it listens on.
@@ -125,6 +160,12 @@ impl App {
     /// The database.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Puts a configuration that was read anew in force, or refuses it as a whole: `Err` holds the problems it had.
+    /// Calls in flight go on under the rules they began with. `by` asked for it.
+    pub async fn reload(&self, fresh: Result<Config, Vec<String>>, by: &str) -> Reload {
+        self.standing.reload(fresh, by).await
     }
 
     /// Ends when the service can accept no more connections by itself.
@@ -161,16 +202,20 @@ pub fn open_directory(directory: &Path) -> Result<DirectoryLock, DirectoryError>
     DirectoryLock::take(directory)
 }
 
-/// What calls are judged by under `config`.
-fn rules(config: &Config) -> Rules {
-    Rules {
+/// What calls are judged by under `config` with the targets that were imported.
+fn rules(config: &Config, stored: Vec<Target>) -> Result<Rules, Clash> {
+    let configured = || config.targets.iter().chain(&config.registered);
+    if let Some(twice) = stored.iter().find(|target| configured().any(|known| known.id == target.id)) {
+        return Err(Clash(twice.id.clone()));
+    }
+    Ok(Rules {
         policy: Policy::new(
             config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())),
         ),
-        registry: Registry::new(config.targets.iter().cloned()),
+        registry: Registry::new(configured().cloned().chain(stored)),
         profile: config.profile.as_str(),
         config_sha256: digest_of(config),
-    }
+    })
 }
 
 fn fold_settings(config: &Config) -> FoldSettings {

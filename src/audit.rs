@@ -9,6 +9,7 @@ mod fold;
 mod gate;
 mod query;
 mod record;
+mod usage;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ pub use record::{Execution, Folded, HttpFacts, PeerFacts, Record, Status};
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+pub use usage::{Counts, Dimension, TokenUsage, UnknownDimension, Usage, token_usage};
 
 use self::{
     fold::Folds,
@@ -145,7 +147,20 @@ impl Audit {
         by: &str,
         details: Map<String, Value>,
     ) -> Result<(), StoreError> {
-        let record = Record::of_administration(act, by, &details, clock.now());
+        let record = Record::of_administration(act, by, &details, None, clock.now());
+        writer::append_once(store, record, clock).await
+    }
+
+    /// Records an act of administration that was refused, and why. Otherwise as [`Audit::administered`].
+    pub async fn not_administered(
+        store: &Store,
+        clock: Arc<dyn Clock>,
+        act: &str,
+        by: &str,
+        details: Map<String, Value>,
+        error: String,
+    ) -> Result<(), StoreError> {
+        let record = Record::of_administration(act, by, &details, Some(error), clock.now());
         writer::append_once(store, record, clock).await
     }
 
