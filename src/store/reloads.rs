@@ -48,9 +48,9 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets every request: those of an earlier run of the service, which nobody will answer.
-    pub async fn forget_reloads(&self) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM reload").execute(&self.pool).await?;
+    /// Forgets the requests from before `at`: those of an earlier run of the service, which nobody waits for.
+    pub async fn forget_reloads(&self, at: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM reload WHERE asked_at < ?").bind(at.to_string()).execute(&self.pool).await?;
         Ok(())
     }
 }
