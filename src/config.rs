@@ -28,6 +28,9 @@ use crate::model::{EngagementId, Scope, ScopeSet, SudoPolicy, Target, TargetId, 
 pub use problem::{Problem, Problems, did_you_mean};
 pub use registry::{read_registry, registry_entry, registry_file};
 
+/// Where the service keeps its state unless it is told.
+pub const DATA_DIR: &str = "/var/lib/tailops";
+
 /// Everything the service is told at start.
 #[derive(Clone, Debug)]
 pub struct Config {

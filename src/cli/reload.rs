@@ -1,7 +1,12 @@
 //! `tailops reload`: tells a running service to read its configuration anew and waits for what came of it. And the
 //! service's side: what it does on SIGHUP.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, ensure};
 use clap::Args;
@@ -12,7 +17,7 @@ use uuid::Uuid;
 use super::{Exit, block_on, data_directory, existing_store, local_user, say, sources::Sources};
 use crate::{
     app::{App, Reload},
-    config::Config,
+    config::{Config, DATA_DIR},
     model::{Clock, SystemClock, parse_duration},
     store::{Holder, Store},
 };
@@ -24,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Arguments {
     /// The service's configuration file: it says where the data is, if --data-dir does not
     #[arg(long, value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
+    config: Option<PathBuf>,
     /// The longest to wait for the outcome
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     wait: Duration,
@@ -32,8 +37,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), Exit> {
     let directory = match (directory, &arguments.config) {
-        // Not judged here: a file with problems is for the service to refuse, but where the data is must be known.
-        (None, Some(file)) => Sources::of(file).read().map_err(super::sources::invalid)?.config.data_dir,
+        (None, Some(file)) => named_directory(file).map_err(|error| Exit::with(3, error))?,
         (directory, _) => data_directory(directory)?,
     };
     block_on(async {
@@ -45,6 +49,15 @@ pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), 
         store.close().await;
         tell(&outcome?)
     })
+}
+
+/// The data directory that a configuration names, whatever else is wrong with it: the service is to judge that.
+fn named_directory(file: &Path) -> anyhow::Result<PathBuf> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let tree: toml::Table =
+        text.parse().with_context(|| format!("{}: name the data with --data-dir", file.display()))?;
+    let named = tree.get("data_dir").and_then(toml::Value::as_str).map(PathBuf::from);
+    Ok(named.unwrap_or_else(|| DATA_DIR.into()))
 }
 
 /// Signals the service of `directory` and waits until it answered the request `nonce`.

@@ -132,15 +132,7 @@ fn connection(section: &mut Section<'_>, kind: Option<TargetKind>) -> Option<Con
     }
     let mut section = section.section("connection");
     let address = section.required("host", "\"192.168.1.100\"").and_then(|value| host(&value));
-    let port = match section.number("port", 0u16, 0..=u16::MAX) {
-        0 => {
-            if section.value("port").is_some() {
-                section.refuse("port", "must be from 1 to 65535");
-            }
-            None
-        }
-        port => Some(port),
-    };
+    let port = section.value("port").map(|_| section.number("port", 22, 1..=u16::MAX));
     let username = section.value("username").and_then(|value| username(&value));
     let key = section.value("key_path").and_then(|value| key(&value));
     let timeout = section.number("timeout", CONNECT.as_secs(), 1..=300);

@@ -42,7 +42,9 @@ impl<'a> Section<'a> {
 
     /// The value at `key`, if it is there.
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value<'a>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let value = self.table?.get(key)?;
         Some(Value { report: self.report, value: value.get_ref(), place: value.span(), path: join(&self.path, key) })
     }

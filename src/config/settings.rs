@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Exec, Http, Limits, Log, LogFormat, Node, Profile, Sessions,
+    DATA_DIR, Exec, Http, Limits, Log, LogFormat, Node, Profile, Sessions,
     fleet::absolute_directory,
     is_loopback,
     section::{Section, Value},
@@ -27,7 +27,7 @@ pub(super) fn profile(root: &mut Section<'_>) -> Profile {
 /// `data_dir`.
 pub(super) fn data_dir(root: &mut Section<'_>) -> PathBuf {
     let directory = root.value("data_dir").and_then(|value| absolute_directory(&value));
-    directory.unwrap_or_else(|| Path::new("/var/lib/tailops").to_owned())
+    directory.unwrap_or_else(|| Path::new(DATA_DIR).to_owned())
 }
 
 /// `targets_file`.

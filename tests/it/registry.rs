@@ -128,7 +128,7 @@ async fn an_import_is_all_or_nothing() {
         (
             two().replace("sudo_policy", "sudo_polic"),
             &[][..],
-            "targets.yaml:9:51: targets.web-server-01.constraints.sudo_polic: unknown key, did you mean sudo_policy?",
+            "targets.yaml:9:48: targets.web-server-01.constraints.sudo_polic: unknown key, did you mean sudo_policy?",
         ),
         (two().replace("db-01", "here"), &[], "target here is configured already"),
         (two(), &["--engagement", "nobody"], "there is no engagement \"nobody\"; there is default, other"),

@@ -1,15 +1,15 @@
 //! A configuration is replaced as a whole, with calls in flight kept, or not at all.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use tailops::store::Store;
 
 use crate::{
-    child::{Prey, Service},
+    child::{BINARY, Prey, Service},
     harness::eventually,
-    served::{Place, Served},
+    served::{Place, Served, stderr},
 };
 
 const CONFIG: &str = "data_dir = \"DATA\"\nnode.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\n[engagements.default]\n[engagements.other]\n\
@@ -37,9 +37,11 @@ async fn a_valid_change_is_in_force_at_once_and_on_record() {
     assert_eq!(service.call(&mine, "fleet_list", json!({})).await.code(), "cross_tenant_denied");
     let said = place.said(&["reload", "--config", place.file.to_str().unwrap()]).await;
     assert!(said.contains("the same configuration"), "{said}");
+    let by_file = |file: &Path| Command::new(BINARY).args(["reload", "--config"]).arg(file).output().unwrap();
+    assert!(by_file(&place.file).status.success(), "the configuration says where the data is");
     let records = place.records().await;
     let reloads: Vec<_> = records.iter().filter(|record| record["tool"] == "config.reload").collect();
-    assert_eq!(reloads.len(), 2);
+    assert_eq!(reloads.len(), 3);
     assert_eq!(reloads[0]["args"], json!({"before": before, "after": after}));
     assert_eq!((&reloads[0]["status"], &reloads[0]["kind"]), (&json!("ok"), &json!("admin")));
     assert!(reloads[0]["subject"].is_string());
@@ -55,6 +57,8 @@ async fn an_invalid_change_leaves_everything_as_it_was_and_tells_every_problem()
     place.write(&without_other().replace("kind = \"local\"", "kind = \"locl\"\nport = 1"));
     let refused = place.refused(3, &["reload"]).await;
     assert!(refused.contains("targets.here.kind") && refused.contains("targets.here.port"), "{refused}");
+    let by_file = Command::new(BINARY).args(["reload", "--config"]).arg(&place.file).output().unwrap();
+    assert!(by_file.status.code() == Some(3) && stderr(&by_file).contains("targets.here.port"), "{by_file:?}");
     for problem in ["targets.here.kind", "targets.here.port"] {
         assert!(service.log().contains(problem), "{problem}");
     }
@@ -64,7 +68,7 @@ async fn an_invalid_change_leaves_everything_as_it_was_and_tells_every_problem()
     assert_eq!(service.call(&theirs, "fleet_list", json!({})).await.data()["total"], 0);
     let records = place.records().await;
     let reloads: Vec<_> = records.iter().filter(|record| record["tool"] == "config.reload").collect();
-    assert_eq!(reloads.len(), 2);
+    assert_eq!(reloads.len(), 3, "the service judges, not the command line");
     for reload in reloads {
         assert_eq!((&reload["status"], &reload["code"]), (&json!("failed"), &json!("refused")));
         assert_eq!((&reload["args"]["before"], &reload["args"]["after"]), (&json!(before), &json!(null)));

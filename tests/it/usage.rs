@@ -12,7 +12,7 @@ use tailops::tools;
 
 use crate::{
     child::BINARY,
-    harness::{Gateway, Grant},
+    harness::{Gateway, Grant, http_client, modern, peer_of},
 };
 
 fn run(data: &Path, arguments: &[&str]) -> Output {
@@ -44,9 +44,12 @@ async fn traffic(gateway: &Gateway, steps: &[(bool, usize)]) {
         gateway.call(if *strong { &admin } else { &reader }, tool, arguments.clone()).await;
     }
     // Refused before there is a call, with a token that is known.
-    gateway.peers_are(|address| Ok(crate::harness::peer_of(4002, "mallory", address)));
+    gateway.peers_are(|address| Ok(peer_of(4002, "mallory", address)));
     for _ in 0..13 {
-        assert_eq!(gateway.call(&reader, "fleet_list", json!({})).await.status, 403);
+        // A connection of its own: who is at the other end is asked once a connection.
+        let http = http_client().build().unwrap();
+        let request = modern(&http, &gateway.url("/mcp"), Some(&reader), "fleet_list", json!({}));
+        assert_eq!(gateway.send(request).await.status, 403);
     }
 }
 

@@ -1,3 +1,6 @@
+//! Registry files as people write them: the documented shape loads, what is wrong is told with its line, and what is
+//! written reads back the same.
+
 use std::path::Path;
 
 use proptest::prelude::*;
