@@ -94,7 +94,7 @@ impl App {
         let connections = Arc::new(AtomicUsize::new(0));
         let generation = store.target_generation().await?;
         let rules = Arc::new(RulesInForce::new(rules(config, stored_targets(&store).await?)?));
-        let standing = Arc::new(Standing::new(store.clone(), clock.clone(), rules.clone(), config.clone()));
+        let standing = Arc::new(Standing::new(store.clone(), audit.clone(), rules.clone(), config.clone()));
         store.set_meta(reload::FACTS, &registry_facts(config)).await?;
         store.forget_reloads(clock.now()).await?;
         let pipeline = Arc::new(Pipeline::new(Stations {

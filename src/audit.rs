@@ -151,17 +151,18 @@ impl Audit {
         writer::append_once(store, record, clock).await
     }
 
-    /// Records an act of administration that was refused, and why. Otherwise as [`Audit::administered`].
-    pub async fn not_administered(
-        store: &Store,
-        clock: Arc<dyn Clock>,
+    /// Records an act of administration of the running service that `by` asked for; `refused` says why it was not
+    /// done. Returns once it is on disk.
+    pub async fn act(
+        &self,
         act: &str,
         by: &str,
-        details: Map<String, Value>,
-        error: String,
-    ) -> Result<(), StoreError> {
-        let record = Record::of_administration(act, by, &details, Some(error), clock.now());
-        writer::append_once(store, record, clock).await
+        details: &Map<String, Value>,
+        refused: Option<String>,
+    ) -> Result<(), Unrecorded> {
+        self.gate.check()?;
+        let record = Record::of_administration(act, by, details, refused, self.clock.now());
+        self.writer.append(Leaf::of(record)).await.map(drop)
     }
 
     /// Reads the log.

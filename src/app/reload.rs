@@ -12,13 +12,14 @@ use crate::{
     audit::Audit,
     config::{Config, registry_entry},
     fleet::stored_targets,
-    model::Clock,
     pipeline::{Rules, RulesInForce},
     store::Store,
 };
 
 /// How often imported targets are looked at.
 const POLL: Duration = Duration::from_millis(200);
+/// What the log calls it.
+const ACT: &str = "config.reload";
 /// The most problems one record tells of.
 const RECORDED: usize = 20;
 
@@ -46,14 +47,14 @@ pub struct Reload {
 /// The configuration in force.
 pub(super) struct Standing {
     store: Store,
-    clock: Arc<dyn Clock>,
+    audit: Arc<Audit>,
     rules: Arc<RulesInForce>,
     config: Mutex<Config>,
 }
 
 impl Standing {
-    pub(super) fn new(store: Store, clock: Arc<dyn Clock>, rules: Arc<RulesInForce>, config: Config) -> Self {
-        Self { store, clock, rules, config: Mutex::new(config) }
+    pub(super) fn new(store: Store, audit: Arc<Audit>, rules: Arc<RulesInForce>, config: Config) -> Self {
+        Self { store, audit, rules, config: Mutex::new(config) }
     }
 
     pub(super) async fn reload(&self, fresh: Result<Config, Vec<String>>, by: &str) -> Reload {
@@ -82,8 +83,7 @@ impl Standing {
             ("problems".to_owned(), json!(shown)),
         ]);
         let error = format!("refused: {} problem(s)", problems.len());
-        let act = "config.reload";
-        if let Err(error) = Audit::not_administered(&self.store, self.clock.clone(), act, by, details, error).await {
+        if let Err(error) = self.audit.act(ACT, by, &details, Some(error)).await {
             tracing::error!(%error, "a refused reload could not be recorded");
         }
         Reload { before, after: None, problems }
@@ -109,11 +109,13 @@ impl Standing {
     /// Puts on record what is about to be in force.
     async fn recorded(&self, before: &str, after: &str, config: &Config, by: &str) -> Result<(), String> {
         let details = Map::from_iter([("before".to_owned(), json!(before)), ("after".to_owned(), json!(after))]);
-        let unrecorded = |error| format!("the reload could not be recorded: {error}");
-        let clock = self.clock.clone();
-        Audit::administered(&self.store, clock, "config.reload", by, details).await.map_err(unrecorded)?;
-        self.store.set_meta("profile", config.profile.as_str()).await.map_err(unrecorded)?;
-        self.store.set_meta(FACTS, &registry_facts(config)).await.map_err(unrecorded)
+        let unnoted = |error| format!("the reload could not be noted: {error}");
+        self.audit
+            .act(ACT, by, &details, None)
+            .await
+            .map_err(|error| format!("the reload could not be recorded: {error}"))?;
+        self.store.set_meta("profile", config.profile.as_str()).await.map_err(unnoted)?;
+        self.store.set_meta(FACTS, &registry_facts(config)).await.map_err(unnoted)
     }
 
     /// Puts imported targets in force as they change, until `stop`. `known` is the generation in force.

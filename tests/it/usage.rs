@@ -43,14 +43,16 @@ async fn traffic(gateway: &Gateway, steps: &[(bool, usize)]) {
         let (tool, arguments) = &calls[which % calls.len()];
         gateway.call(if *strong { &admin } else { &reader }, tool, arguments.clone()).await;
     }
-    // Refused before there is a call, with a token that is known.
-    gateway.peers_are(|address| Ok(peer_of(4002, "mallory", address)));
+    // Refused before there is a call: with a token that is known, and from where it may not be used.
     for _ in 0..13 {
-        // A connection of its own: who is at the other end is asked once a connection.
-        let http = http_client().build().unwrap();
-        let request = modern(&http, &gateway.url("/mcp"), Some(&reader), "fleet_list", json!({}));
-        assert_eq!(gateway.send(request).await.status, 403);
+        let request = gateway.http.post(gateway.url("/mcp")).bearer_auth(&reader).body("no JSON");
+        assert_eq!(gateway.send(request).await.status, 400);
     }
+    gateway.peers_are(|address| Ok(peer_of(4002, "mallory", address)));
+    // A connection of its own: who is at the other end is asked once a connection.
+    let http = http_client().build().unwrap();
+    let request = modern(&http, &gateway.url("/mcp"), Some(&reader), "fleet_list", json!({}));
+    assert_eq!(gateway.send(request).await.status, 403);
 }
 
 /// The value of one dimension, told from the record itself.
