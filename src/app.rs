@@ -1,5 +1,7 @@
 //! The one place where parts are chosen and joined. Built by `cli/serve.rs` and by the test harness, nowhere else.
 
+mod reload;
+mod rules;
 mod site;
 
 use std::{
@@ -9,26 +11,26 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use ring::digest;
+pub use reload::{Reload, registry_facts};
+pub use rules::{RulesError, rules};
 pub use site::{catalogue, site_files};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::Standing;
 use crate::{
     approval::Approvals,
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::Config,
     exec::{Executors, Resolver, SystemResolver},
-    fleet::Registry,
+    fleet::stored_targets,
     guard::{Guard, GuardLimits},
     http::{self, Front},
     limits::Limits,
     mcp::Endpoint,
-    model::{Clock, hex},
-    pipeline::{GatewayFacts, Pipeline, Rules, RulesInForce, Stations},
-    policy::{Inventory, Policy, SiteFile, SitePolicy, SiteProblems, SiteSource},
+    model::Clock,
+    pipeline::{GatewayFacts, Pipeline, RulesInForce, Stations},
     store::{DirectoryError, DirectoryLock, Store, StoreError},
     tailnet::Node,
 };
@@ -47,6 +49,7 @@ pub struct App {
     followers: Vec<JoinHandle<()>>,
     recording: JoinHandle<()>,
     pipeline: Arc<Pipeline>,
+    standing: Arc<Standing>,
     _lock: DirectoryLock,
 }
 
@@ -62,9 +65,9 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The site's policies cannot be used.
-    #[error("the site's policies are not valid\n{0}")]
-    Policy(#[from] SiteProblems),
+    /// The configuration and the imported targets make no rules.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 impl App {
@@ -86,8 +89,9 @@ impl App {
         lock: DirectoryLock,
         resolver: Arc<dyn Resolver>,
     ) -> Result<Self, StartError> {
-        let rules = Arc::new(RulesInForce::new(rules(config, clock.now())?));
         let store = Store::open(&config.data_dir).await?;
+        let generation = store.target_generation().await?;
+        let rules = Arc::new(RulesInForce::new(rules(config, stored_targets(&store).await?, clock.now())?));
         store.set_meta("profile", config.profile.as_str()).await?;
         let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let guard = Arc::new(Guard::new(GuardLimits::default(), &config.guard));
@@ -96,6 +100,10 @@ impl App {
         let authenticator = Arc::new(Authenticator::open(store.clone(), config.data_dir.clone(), clock.clone()).await?);
         let limits = Arc::new(Limits::new(config.limits.clone()));
         let connections = Arc::new(AtomicUsize::new(0));
+        let standing =
+            Arc::new(Standing::new(store.clone(), audit.clone(), rules.clone(), clock.clone(), config.clone()));
+        store.set_meta(reload::FACTS, &registry_facts(config)).await?;
+        store.forget_reloads(clock.now()).await?;
         let pipeline = Arc::new(Pipeline::new(Stations {
             rules,
             approvals: Approvals,
@@ -131,10 +139,26 @@ impl App {
                 let last = last.clone();
                 async move { endpoint.expire_sessions(last).await }
             }),
+            tokio::spawn({
+                let (last, standing) = (last.clone(), standing.clone());
+                async move { standing.follow(generation, last).await }
+            }),
         ];
         let addresses = node.addresses();
         let serving = tokio::spawn(http::serve(node, front, stop.clone(), GRACE));
-        Ok(Self { addresses, store, stop, streams, last, serving, followers, recording, pipeline, _lock: lock })
+        Ok(Self {
+            addresses,
+            store,
+            stop,
+            streams,
+            last,
+            serving,
+            followers,
+            recording,
+            pipeline,
+            standing,
+            _lock: lock,
+        })
     }
 
     /// The addresses it listens on.
@@ -145,6 +169,12 @@ impl App {
     /// The database.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Puts a configuration that was read anew in force, or refuses it as a whole: `Err` holds the problems it had.
+    /// Calls in flight go on under the rules they began with. `by` asked for it.
+    pub async fn reload(&self, fresh: Result<Config, Vec<String>>, by: &str) -> Reload {
+        self.standing.reload(fresh, by).await
     }
 
     /// Ends when the service can accept no more connections by itself.
@@ -181,40 +211,6 @@ pub fn open_directory(directory: &Path) -> Result<DirectoryLock, DirectoryError>
     DirectoryLock::take(directory)
 }
 
-/// What calls are judged by under `config`, from `now` on. Reads the site's files; errors with every problem in them.
-pub fn rules(config: &Config, now: Timestamp) -> Result<Rules, SiteProblems> {
-    let files = config.policy.directory.as_deref().map(site_files).transpose()?.unwrap_or_default();
-    let engagements: Vec<_> = config.engagements.iter().map(|engagement| engagement.id.clone()).collect();
-    let site = SitePolicy::load(&SiteSource {
-        tools: &catalogue(),
-        files: &files,
-        inventory: Some(Inventory { targets: &config.targets, engagements: &engagements }),
-        time_zone: &config.policy.time_zone,
-        exceptions: &config.policy.exceptions,
-        now,
-    })?;
-    for warning in site.warnings() {
-        tracing::warn!("{warning}");
-    }
-    Ok(Rules {
-        policy: Policy::new(
-            config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone())),
-            site,
-        ),
-        registry: Registry::new(config.targets.iter().cloned()),
-        probe: config.probe.clone(),
-        files: config.files.clone(),
-        profile: config.profile.as_str(),
-        config_sha256: digest_of(config, &files),
-    })
-}
-
 fn fold_settings(config: &Config) -> FoldSettings {
     FoldSettings { singly: config.limits.refusals_recorded_per_minute.get(), ..FoldSettings::default() }
-}
-
-/// Names the configuration in force and the policies with it, without showing them.
-fn digest_of(config: &Config, files: &[SiteFile]) -> String {
-    let digest = digest::digest(&digest::SHA256, format!("{config:?}{files:?}").as_bytes());
-    hex(digest.as_ref())
 }

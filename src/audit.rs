@@ -9,6 +9,7 @@ mod fold;
 mod gate;
 mod query;
 mod record;
+mod usage;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ pub use record::{Execution, Folded, HttpFacts, PeerFacts, Record, Status};
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+pub use usage::{Counts, Dimension, TokenUsage, UnknownDimension, Usage, token_usage};
 
 use self::{
     fold::Folds,
@@ -147,8 +149,22 @@ impl Audit {
         by: &str,
         details: Map<String, Value>,
     ) -> Result<(), StoreError> {
-        let record = Record::of_administration(act, by, &details, clock.now());
+        let record = Record::of_administration(act, by, &details, None, clock.now());
         writer::append_once(store, record, clock).await
+    }
+
+    /// Records an act of administration of the running service that `by` asked for; `refused` says why it was not
+    /// done. Returns once it is on disk.
+    pub async fn act(
+        &self,
+        act: &str,
+        by: &str,
+        details: &Map<String, Value>,
+        refused: Option<String>,
+    ) -> Result<(), Unrecorded> {
+        self.gate.check()?;
+        let record = Record::of_administration(act, by, details, refused, self.clock.now());
+        self.writer.append(Leaf::of(record)).await.map(drop)
     }
 
     /// Reads the log.

@@ -6,10 +6,15 @@
 mod audit;
 mod client;
 mod config;
+mod environment;
 mod logging;
+mod pin;
 mod policy;
+mod reload;
 mod serve;
+mod sources;
 mod stdio;
+mod target;
 mod token;
 
 use std::{
@@ -51,6 +56,11 @@ enum Command {
     /// Check, try and explain the site's policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Tell a running service to read its configuration anew, and wait for what came of it
+    Reload(reload::Arguments),
+    /// Import, export and look at targets
+    #[command(subcommand)]
+    Target(target::Command),
     /// Make, show and revoke tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -98,6 +108,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(arguments) => serve::run(directory, arguments),
         Command::Config(command) => config::run(command),
         Command::Policy(command) => policy::run(command),
+        Command::Reload(arguments) => reload::run(directory, arguments),
+        Command::Target(command) => target::run(directory, command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
         Command::Client(arguments) => client::run(directory, arguments),
@@ -175,4 +187,19 @@ fn local_user() -> String {
 /// Writes one line to standard output.
 fn say(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Writes a table: columns as wide as they must be, control characters made visible.
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
+    let visible = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+    let mut lines: Vec<Vec<String>> = vec![head.iter().map(|name| (*name).to_owned()).collect()];
+    lines.extend(rows.into_iter().map(|row| row.iter().map(|cell| visible(cell)).collect()));
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or_default()).collect();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    out.flush()
 }

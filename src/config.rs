@@ -7,8 +7,12 @@ mod guard;
 mod policy;
 mod probe;
 mod problem;
+mod registry;
+mod reload;
 mod section;
 mod settings;
+mod show;
+mod yaml;
 
 use std::{
     collections::BTreeSet,
@@ -23,12 +27,16 @@ use std::{
 use toml::de::DeTable;
 
 use self::{problem::Report, section::Section};
-use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
+use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
 pub use files::Files;
 pub use guard::{Guard, PiiAction};
-pub use policy::{PolicyException, SitePolicy};
-pub use problem::{Problem, Problems};
+pub use policy::{PolicyException, SiteFile, SitePolicy};
+pub use problem::{Problem, Problems, did_you_mean};
+pub use registry::{read_registry, registry_entry, registry_file};
+
+/// Where the service keeps its state unless it is told.
+pub const DATA_DIR: &str = "/var/lib/tailops";
 
 /// Everything the service is told at start.
 #[derive(Clone, Debug)]
@@ -61,6 +69,10 @@ pub struct Config {
     pub engagements: Vec<Engagement>,
     /// The targets, by id. Each belongs to one of `engagements`.
     pub targets: Vec<Target>,
+    /// A registry file with more targets. Absolute.
+    pub targets_file: Option<PathBuf>,
+    /// The targets of that file; none until somebody has read it ([`Config::register`]).
+    pub registered: Vec<Target>,
 }
 
 /// How strict the service is.
@@ -325,6 +337,8 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         policy: policy::policy(&mut root, &targets, tools),
         targets,
         data_dir,
+        targets_file: settings::targets_file(&mut root),
+        registered: Vec::new(),
         engagements,
     };
     root.finish();
@@ -347,6 +361,7 @@ impl Config {
             timeout: fleet::TIMEOUT,
             concurrency: fleet::CONCURRENCY,
             sudo: SudoPolicy::None,
+            registered: None,
         };
         Self {
             profile: Profile::Development,
@@ -363,7 +378,24 @@ impl Config {
             policy: SitePolicy::default(),
             engagements: vec![Engagement { id: engagement, tools: None, data_root: None }],
             targets: vec![local],
+            targets_file: None,
+            registered: Vec::new(),
         }
+    }
+
+    /// The ids of the engagements.
+    pub fn engagement_ids(&self) -> Vec<EngagementId> {
+        self.engagements.iter().map(|engagement| engagement.id.clone()).collect()
+    }
+
+    /// Takes over the targets of `targets_file`. Errors with the id of one that is configured already.
+    pub fn register(&mut self, targets: Vec<Target>) -> Result<(), TargetId> {
+        let taken = |target: &&Target| self.targets.iter().any(|known| known.id == target.id);
+        if let Some(target) = targets.iter().find(taken) {
+            return Err(target.id.clone());
+        }
+        self.registered = targets;
+        Ok(())
     }
 }
 

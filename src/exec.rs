@@ -39,6 +39,9 @@ pub enum ExecError {
     /// No backend performs one of the steps on this target.
     #[error("no executor performs this operation; nothing was started")]
     NoExecutor,
+    /// Targets of this kind are known, and nothing reaches them yet.
+    #[error("the {} executor is not part of this version, so the target is known and cannot be operated; nothing was started", .0.as_str())]
+    Unreachable(TargetKind),
     /// The call was cancelled while the operation waited.
     #[error("the call was cancelled; nothing was started")]
     Cancelled,
@@ -50,7 +53,7 @@ impl ExecError {
         match self {
             Self::Busy => "busy",
             Self::Expired => "permit_expired",
-            Self::NoExecutor => "no_executor",
+            Self::NoExecutor | Self::Unreachable(_) => "no_executor",
             Self::Cancelled => "cancelled",
         }
     }
@@ -184,7 +187,10 @@ impl Executors {
             },
             Step::Gateway(_) => None,
         });
-        let plan = plan.collect::<Option<Plan<'_>>>().ok_or(ExecError::NoExecutor)?;
+        let plan = plan.collect::<Option<Plan<'_>>>().ok_or(match target.kind {
+            TargetKind::Local => ExecError::NoExecutor,
+            other => ExecError::Unreachable(other),
+        })?;
         Ok((target, plan))
     }
 }

@@ -2,5 +2,7 @@
 //! another engagement looks exactly like one that does not exist.
 
 mod registry;
+mod stored;
 
 pub use registry::Registry;
+pub use stored::{read_rows, stored_targets};

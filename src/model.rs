@@ -45,6 +45,6 @@ pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};
 pub use subtree::{Subtree, SubtreeError};
-pub use target::{SudoPolicy, Target, TargetKind};
+pub use target::{Connection, KeyReference, Registered, SudoPolicy, Target, TargetKind};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};
 pub use url::{HttpUrl, UrlFault, UrlRule};

@@ -18,7 +18,7 @@ pub use decision::{Check, Decision, Denial, Pending, Verdict};
 use jiff::Timestamp;
 pub use judgement::Judgement;
 pub use permit::{Permit, PermitExpired};
-pub use site::{Inventory, SiteFile, SitePolicy, SiteProblem, SiteProblems, SiteSource, ToolFacts};
+pub use site::{Inventory, SitePolicy, SiteProblem, SiteProblems, SiteSource, ToolFacts};
 
 use crate::{
     auth::{Caller, Claims},

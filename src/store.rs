@@ -3,18 +3,21 @@
 mod directory;
 mod leaves;
 mod meta;
+mod reloads;
+mod targets;
 mod tokens;
 
 use std::path::Path;
 
 pub(crate) use directory::check_private;
-pub use directory::{DirectoryError, DirectoryLock, prepare_directory};
+pub use directory::{DirectoryError, DirectoryLock, Holder, prepare_directory};
 pub use leaves::{LeafReader, LeafRow, LeafWriter, StoredLeaf};
 use sqlx::{
     SqlitePool,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+pub use targets::{TargetChange, TargetRow};
 pub use tokens::{KeyRow, TokenRow};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();

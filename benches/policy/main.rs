@@ -55,7 +55,7 @@ fn measure(folder: &Path, decisions: usize) -> Result<()> {
     let mut config = config::load(&file, &std::fs::read_to_string(&file)?, &names)?;
     config.policy.directory = Some(example);
     let clock = SystemClock;
-    let rules = rules(&config, clock.now())?;
+    let rules = rules(&config, Vec::new(), clock.now())?;
     let engagement = EngagementId::from("operations");
     let plan = |pid: usize| -> Result<Operation> {
         let arguments = json!({"target": "stage-web-1", "pid": pid, "start_ticks": 1, "signal": "TERM", "dry_run": true,

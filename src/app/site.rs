@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    policy::{SiteFile, SiteProblems, ToolFacts},
+    config::SiteFile,
+    policy::{SiteProblems, ToolFacts},
     tools::{self, Kind},
 };
 

@@ -230,13 +230,22 @@ impl Record {
         record
     }
 
-    /// An act of administration by the local user `by`, e.g. `token.mint`.
-    pub(super) fn of_administration(act: &str, by: &str, details: &Map<String, Value>, now: Timestamp) -> Self {
+    /// An act of administration by the local user `by`, e.g. `token.mint`; `refused` says why it was not done.
+    pub(super) fn of_administration(
+        act: &str,
+        by: &str,
+        details: &Map<String, Value>,
+        refused: Option<String>,
+        now: Timestamp,
+    ) -> Self {
         let mut record = Self::new("admin", CorrelationId::random(), now);
         record.tool = Some(act.to_owned());
         record.subject = Some(by.to_owned());
         record.set_args(details);
-        record.ended(Status::Ok, None, None);
+        match refused {
+            None => record.ended(Status::Ok, None, None),
+            error => record.ended(Status::Failed, Some("refused"), error),
+        }
         record
     }
 

@@ -1,44 +1,78 @@
 //! `tailops config`.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
 use clap::Subcommand;
 
-use super::{Exit, say};
-use crate::{
-    config::{self, Config},
-    tools,
+use super::{
+    Exit, pin, say,
+    sources::{Sources, invalid},
 };
+use crate::config::Profile;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Say everything that is wrong with a configuration file
+    /// Say everything that is wrong with a configuration file, and what its profile would rather have otherwise
     Check {
         /// The file
         #[arg(default_value = "tailops.toml")]
         file: PathBuf,
     },
+    /// Print every setting in force, defaults too
+    Show {
+        /// The file
+        #[arg(default_value = "tailops.toml")]
+        file: PathBuf,
+    },
+    /// Pin a configuration and every file it names: altered ones are refused from then on
+    Pin {
+        /// The file
+        #[arg(default_value = "tailops.toml")]
+        file: PathBuf,
+        /// Write nothing: print the digest of each file, and the one for --config-sha256
+        #[arg(long)]
+        print: bool,
+    },
 }
 
 pub(super) fn run(command: Command) -> Result<(), Exit> {
-    let Command::Check { file } = command;
-    let config = load(&file)?;
+    match command {
+        Command::Check { file } => check(&file),
+        Command::Show { file } => {
+            say(Sources::of(&file).read().map_err(invalid)?.config.effective().trim_end())?;
+            Ok(())
+        }
+        Command::Pin { file, print } => pin(&file, print),
+    }
+}
+
+fn check(file: &Path) -> Result<(), Exit> {
+    let loaded = Sources::of(file).read().map_err(invalid)?;
+    let config = &loaded.config;
+    for advice in config.advice() {
+        say(format_args!("{}: warning: {advice}", file.display()))?;
+    }
+    if config.profile == Profile::Maximum && !loaded.pinned {
+        say(format_args!("{}: warning: profile maximum wants a pin: run `tailops config pin`", file.display()))?;
+    }
     say(format_args!(
         "{}: fine: profile {}, {} engagement(s), {} target(s)",
         file.display(),
         config.profile.as_str(),
         config.engagements.len(),
-        config.targets.len()
+        config.targets.len() + config.registered.len()
     ))?;
     Ok(())
 }
 
-/// Reads a configuration file; the error lists every problem.
-pub(super) fn load(file: &Path) -> Result<Config, Exit> {
-    let text =
-        fs::read_to_string(file).with_context(|| file.display().to_string()).map_err(|error| Exit::with(3, error))?;
-    let names: Vec<_> = tools::ALL.iter().map(|tool| tool.spec().name).collect();
-    config::load(file, &text, &names)
-        .map_err(|problems| Exit::with(3, anyhow!("the configuration is not valid\n{problems}")))
+fn pin(file: &Path, print: bool) -> Result<(), Exit> {
+    let files = Sources::of(file).read_unpinned().map_err(invalid)?;
+    if print {
+        say(pin::manifest(&files).trim_end())?;
+        say(format_args!("--config-sha256 {}", pin::digest_of(&files)))?;
+        return Ok(());
+    }
+    let path = pin::write(&files)?;
+    say(format_args!("{}: pins {} file(s); --config-sha256 {}", path.display(), files.len(), pin::digest_of(&files)))?;
+    Ok(())
 }

@@ -17,7 +17,10 @@ use self::{
     cases::Cases,
     simulate::{Caller, Simulation},
 };
-use super::{Exit, config, say};
+use super::{
+    Exit, say,
+    sources::{Sources, invalid},
+};
 use crate::{
     config::{Config, Engagement},
     model::{Clock, ScopeSet, SystemClock, Target, check_keys},
@@ -119,10 +122,14 @@ impl Source {
                 (config.targets, config.engagements) = (Vec::new(), Vec::new());
                 (config, false)
             }
-            (file, _) => (config::load(file.as_deref().unwrap_or(Path::new("tailops.toml")))?, true),
+            (file, _) => {
+                let file = file.as_deref().unwrap_or(Path::new("tailops.toml"));
+                (Sources::of(file).read().map_err(invalid)?.config, true)
+            }
         };
         if let Some(directory) = &self.directory {
             config.policy.directory = Some(directory.clone());
+            config.policy.files = None;
         }
         if self.config.is_none() && self.directory.is_some() {
             let owners = besides.iter().map(|target| target.engagement.as_str()).chain(engagements.iter().copied());

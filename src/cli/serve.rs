@@ -1,6 +1,7 @@
 //! `tailops serve`.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, OpenOptions, Permissions},
     io::{self, Write},
     net::SocketAddr,
@@ -15,7 +16,12 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, client::bridge_line, config, data_directory, local_user, logging, say};
+use super::{
+    Exit,
+    client::bridge_line,
+    data_directory, environment, local_user, logging, reload, say,
+    sources::{Sources, invalid, register},
+};
 use crate::{
     app::{App, StartError, open_directory},
     audit::Audit,
@@ -42,38 +48,61 @@ pub(super) struct Arguments {
     /// Run this configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Refuse a configuration that was altered: the digest that `tailops config pin` prints
+    #[arg(long, value_name = "HEX", requires = "config", value_parser = digest)]
+    config_sha256: Option<String>,
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_owned());
+    }
+    Err("must be the 64 hexadecimal digits that `tailops config pin --print` shows".to_owned())
 }
 
 pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), Exit> {
+    let environment = environment::read(variables()).map_err(invalid)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match arguments.config {
             Some(file) => {
-                let mut config = config::load(&file)?;
-                if let Some(directory) = directory {
-                    config.data_dir = data_directory(Some(directory))?;
-                    if let Some(root) = config.root_over_state() {
-                        let (directory, root) = (config.data_dir.display(), root.display());
-                        return Err(
-                            anyhow::anyhow!("--data-dir: {directory} shares files with the file root {root}").into()
-                        );
-                    }
-                }
-                serve(&config, false).await
+                let directory = directory.map(Path::to_owned);
+                let sources = Sources { file, directory, pin: arguments.config_sha256, environment };
+                let config = sources.read_to_serve().map_err(invalid)?;
+                serve(&config, &sources.environment.warnings, Some(&sources)).await
             }
             None => {
                 let directory = data_directory(directory)?;
                 crate::store::prepare_directory(&directory).map_err(in_use)?;
                 // File roots are compared with what the kernel says, which has no links in it.
                 let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
-                serve(&Config::development(directory, arguments.listen), true).await
+                let mut config = Config::development(directory, arguments.listen);
+                environment.apply(&mut config, "").map_err(invalid)?;
+                if let Some(file) = config.targets_file.clone() {
+                    let text = fs::read(&file).with_context(|| file.display().to_string());
+                    let text = text.map_err(|error| Exit::with(3, error))?;
+                    register(&mut config, &file, &text).map_err(invalid)?;
+                }
+                serve(&config, &environment.warnings, None).await
             }
         }
     })
 }
 
-async fn serve(config: &Config, dev: bool) -> Result<(), Exit> {
+/// The environment of this process.
+fn variables() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
+}
+
+/// Serves `config`, which came from `sources`, or is that of development.
+async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) -> Result<(), Exit> {
+    let dev = sources.is_none();
     logging::start(&config.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    // Before the lock names this process: `tailops reload` must not end a service that is starting.
+    let mut hangup = signal(SignalKind::hangup())?;
     let lock = open_directory(&config.data_dir).map_err(in_use)?;
     let Node::Loopback { listen } = &config.node;
     let node = Loopback::bind(listen).await.map_err(|error| {
@@ -88,7 +117,7 @@ async fn serve(config: &Config, dev: bool) -> Result<(), Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut app = App::start(config, Arc::new(node), clock.clone(), lock).await.map_err(|error| {
-        let code = if matches!(error, StartError::Policy(_)) { 3 } else { 1 };
+        let code = if matches!(error, StartError::Rules(_)) { 3 } else { 1 };
         Exit::with(code, error)
     })?;
     let addresses: Vec<String> = app.addresses().iter().map(SocketAddr::to_string).collect();
@@ -100,12 +129,16 @@ async fn serve(config: &Config, dev: bool) -> Result<(), Exit> {
             tracing::warn!(%error, "the introduction could not be printed");
         }
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        error = app.failed() => {
-            app.stop().await;
-            return Err(error.into());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // A service of development whose terminal is gone stops, as it would without us.
+            Some(()) = hangup.recv() => if !reload::on_hangup(&app, sources).await { break },
+            error = app.failed() => {
+                app.stop().await;
+                return Err(error.into());
+            }
         }
     }
     tracing::info!("stopping: calls that run are brought to their end; a second signal stops at once");

@@ -1,7 +1,7 @@
 //! `tailops token`. The token itself is printed once, alone on standard output; everything else goes beside it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     path::Path,
     sync::Arc,
@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
-use super::{Exit, block_on, data_directory, local_user, say};
+use super::{Exit, block_on, data_directory, local_user, say, table};
 use crate::{
-    audit::Audit,
+    audit::{Audit, token_usage},
     auth::{Binding, MintRequest, mint, rotate_key, state},
     config::Profile,
     model::{Clock, ScopeSet, Subtree, SystemClock, parse_duration},
@@ -50,6 +50,18 @@ pub(super) enum Command {
         /// Revoke every token there is
         #[arg(long, conflicts_with = "jti")]
         all: bool,
+    },
+    /// What tokens were used for: calls, tools, nodes and last use, counted from the audit log
+    Usage {
+        /// Only this one
+        #[arg(conflicts_with = "subject")]
+        jti: Option<String>,
+        /// Only those of this agent
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
+        /// As an array of objects
+        #[arg(long)]
+        json: bool,
     },
     /// Make a new signing key; tokens signed before stop working
     RotateKey {
@@ -101,6 +113,7 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
             Command::List { json } => desk.list(json).await?,
             Command::Show { jti, json } => desk.show(&jti, json).await?,
             Command::Revoke { jti, .. } => desk.revoke(jti.as_deref()).await?,
+            Command::Usage { jti, subject, json } => desk.usage(jti.as_deref(), subject.as_deref(), json).await?,
             Command::RotateKey { grace } => desk.rotate(grace.unwrap_or_default()).await?,
         }
         store.close().await;
@@ -161,19 +174,38 @@ impl Desk<'_> {
         if as_json {
             return Ok(say(Value::from_iter(rows.iter().map(|row| described(row, now))))?);
         }
-        let mut lines = vec![["JTI", "SUBJECT", "STATE", "ENGAGEMENT", "EXPIRES", "SCOPES"].map(str::to_owned)];
-        lines.extend(rows.into_iter().map(|row| {
+        let lines = rows.into_iter().map(|row| {
             let state = state(&row, now).as_str().to_owned();
-            [row.jti, row.subject, state, row.engagement, format!("{:.0}", row.expires_at), row.scopes]
-        }));
-        let width =
-            |column: usize| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..6).map(width).collect();
-        for line in &lines {
-            let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-            say(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+            vec![row.jti, row.subject, state, row.engagement, format!("{:.0}", row.expires_at), row.scopes]
+        });
+        Ok(table(&["JTI", "SUBJECT", "STATE", "ENGAGEMENT", "EXPIRES", "SCOPES"], lines)?)
+    }
+
+    async fn usage(&self, jti: Option<&str>, subject: Option<&str>, as_json: bool) -> anyhow::Result<()> {
+        let mut used = token_usage(&self.store.leaf_reader()).await?;
+        // A token that was never used is an answer too.
+        for row in self.store.tokens().await? {
+            used.entry(row.jti).or_default().subject.get_or_insert(row.subject);
         }
-        Ok(())
+        if let Some(jti) = jti {
+            anyhow::ensure!(used.contains_key(jti), "there is no token {jti:?}");
+        }
+        used.retain(|known, usage| {
+            jti.is_none_or(|jti| jti == known) && subject.is_none_or(|name| usage.subject.as_deref() == Some(name))
+        });
+        if as_json {
+            return Ok(say(Value::from_iter(used.iter().map(|(jti, usage)| usage.described(jti))))?);
+        }
+        let counted = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(name, count)| format!("{name}:{count}")).collect::<Vec<_>>().join(" ")
+        };
+        let lines = used.into_iter().map(|(jti, usage)| {
+            let last = usage.counts.last.map_or_else(|| "never".to_owned(), |last| format!("{last:.0}"));
+            let (calls, refusals) = (usage.counts.calls.to_string(), usage.refusals.to_string());
+            let (tools, nodes) = (counted(&usage.tools), counted(&usage.nodes));
+            vec![jti, usage.subject.unwrap_or_default(), calls, refusals, last, nodes, tools]
+        });
+        Ok(table(&["JTI", "SUBJECT", "CALLS", "REFUSALS", "LAST", "NODES", "TOOLS"], lines)?)
     }
 
     async fn show(&self, jti: &str, as_json: bool) -> anyhow::Result<()> {

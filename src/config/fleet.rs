@@ -72,17 +72,23 @@ fn listed_tools(value: &Value<'_>, known: &[&str]) -> BTreeSet<String> {
 
 /// `[targets]`.
 pub(super) fn targets(root: &mut Section<'_>, engagements: &[Engagement], data_dir: &Path) -> Vec<Target> {
+    let ids: Vec<_> = engagements.iter().map(|engagement| engagement.id.clone()).collect();
     let sections = root.named("targets");
-    sections.into_iter().filter_map(|(name, section)| target(name, section, engagements, data_dir)).collect()
+    sections.into_iter().filter_map(|(name, section)| target(name, section, (engagements, &ids), data_dir)).collect()
 }
 
 /// One target; none only if something required is missing or wrong, which is then reported.
-fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement], data_dir: &Path) -> Option<Target> {
+fn target(
+    name: &str,
+    mut section: Section<'_>,
+    (engagements, ids): (&[Engagement], &[EngagementId]),
+    data_dir: &Path,
+) -> Option<Target> {
     if !is_id(name) {
         section.refuse_name(format_args!("{name:?} is no name for a target: {ID}"));
     }
     let kind = section.required("kind", "\"local\"").and_then(|value| value.choice(&[("local", TargetKind::Local)]));
-    let engagement = section.required("engagement", "\"default\"").and_then(|value| owner(&value, engagements));
+    let engagement = section.required("engagement", "\"default\"").and_then(|value| owner(&value, ids));
     let capabilities = section.required("capabilities", "[\"system:read\"]").map(|value| capabilities(&value));
     let segment = section.value("segment").and_then(|value| label(&value));
     let tags = section.value("tags").map(|value| list(&value, "tags", label)).unwrap_or_default();
@@ -107,15 +113,16 @@ fn target(name: &str, mut section: Section<'_>, engagements: &[Engagement], data
         timeout,
         concurrency,
         sudo,
+        registered: None,
     })
 }
 
 /// The engagement that a value names.
-pub(super) fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<EngagementId> {
+pub(super) fn owner(value: &Value<'_>, engagements: &[EngagementId]) -> Option<EngagementId> {
     let name = value.text("the name of an engagement")?;
-    let found = engagements.iter().find(|engagement| engagement.id.as_str() == name);
+    let found = engagements.iter().find(|engagement| engagement.as_str() == name);
     if found.is_none() {
-        match did_you_mean(name, engagements.iter().map(|engagement| engagement.id.as_str())) {
+        match did_you_mean(name, engagements.iter().map(EngagementId::as_str)) {
             Some(hint) => value.refuse(format_args!("there is no engagement {name:?}{hint}")),
             None if is_id(name) => {
                 value.refuse(format_args!("there is no engagement {name:?}; add [engagements.{name}]"))
@@ -123,10 +130,10 @@ pub(super) fn owner(value: &Value<'_>, engagements: &[Engagement]) -> Option<Eng
             None => value.refuse(format_args!("{name:?} is no name for an engagement: {ID}")),
         }
     }
-    found.map(|engagement| engagement.id.clone())
+    found.cloned()
 }
 
-fn capabilities(value: &Value<'_>) -> ScopeSet {
+pub(super) fn capabilities(value: &Value<'_>) -> ScopeSet {
     let mut scopes = Vec::new();
     for item in value.items("scopes").unwrap_or_default() {
         match item.text("a scope such as system:read").map(Scope::parse) {
@@ -138,7 +145,7 @@ fn capabilities(value: &Value<'_>) -> ScopeSet {
     ScopeSet::new(scopes)
 }
 
-fn label(value: &Value<'_>) -> Option<String> {
+pub(super) fn label(value: &Value<'_>) -> Option<String> {
     let text = value.text("a label")?;
     if !is_id(text) {
         value.refuse(format_args!("{text:?} is no label: {ID}"));
@@ -148,7 +155,7 @@ fn label(value: &Value<'_>) -> Option<String> {
 }
 
 /// The different items of an array.
-fn list<T: PartialEq>(value: &Value<'_>, what: &str, read: fn(&Value<'_>) -> Option<T>) -> Vec<T> {
+pub(super) fn list<T: PartialEq>(value: &Value<'_>, what: &str, read: fn(&Value<'_>) -> Option<T>) -> Vec<T> {
     let items = value.items(what).unwrap_or_default();
     if items.len() > MOST {
         value.refuse(format_args!("must have at most {MOST} {what}, not {}", items.len()));
@@ -163,7 +170,7 @@ fn list<T: PartialEq>(value: &Value<'_>, what: &str, read: fn(&Value<'_>) -> Opt
 }
 
 /// A directory that file tools stay inside.
-fn file_root(value: &Value<'_>) -> Option<PathBuf> {
+pub(super) fn file_root(value: &Value<'_>) -> Option<PathBuf> {
     let directory = absolute_directory(value)?;
     if let Some(view) = NOT_FILES.iter().find(|view| directory.starts_with(view)) {
         value.refuse(format_args!("must not lie in {view}, which shows processes and devices and no files"));

@@ -28,6 +28,16 @@ pub enum PiiAction {
     Keep,
 }
 
+impl PiiAction {
+    /// The word used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redact => "redact",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 impl Default for Guard {
     fn default() -> Self {
         let redact = PiiAction::Redact;

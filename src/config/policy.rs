@@ -21,6 +21,8 @@ const MOST: usize = 64;
 pub struct SitePolicy {
     /// Holds the files of policies; none means that only the default set is in force.
     pub directory: Option<PathBuf>,
+    /// What the files hold, where they were read together with the configuration.
+    pub files: Option<Vec<SiteFile>>,
     /// The IANA name of the time zone that policies see hours in.
     pub time_zone: String,
     /// Who is excepted from what, until when.
@@ -29,8 +31,17 @@ pub struct SitePolicy {
 
 impl Default for SitePolicy {
     fn default() -> Self {
-        Self { directory: None, time_zone: "UTC".to_owned(), exceptions: Vec::new() }
+        Self { directory: None, files: None, time_zone: "UTC".to_owned(), exceptions: Vec::new() }
     }
+}
+
+/// One file of policies, already read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFile {
+    /// Named in problems.
+    pub name: String,
+    /// Cedar.
+    pub text: String,
 }
 
 /// One policy, left out for some calls until it expires.
@@ -69,7 +80,7 @@ pub(super) fn policy(root: &mut Section<'_>, targets: &[Target], tools: &[&str])
     let exceptions = items.unwrap_or_default().into_iter().filter_map(|item| exception(item.section(), &ids, tools));
     let exceptions = exceptions.collect();
     section.finish();
-    SitePolicy { directory, time_zone, exceptions }
+    SitePolicy { directory, files: None, time_zone, exceptions }
 }
 
 fn zone(value: &Value<'_>) -> Option<String> {

@@ -81,9 +81,10 @@ fn url<'a>(
 }
 
 fn owners(value: &Value<'_>, engagements: &[Engagement]) -> Vec<EngagementId> {
+    let ids: Vec<_> = engagements.iter().map(|engagement| engagement.id.clone()).collect();
     let mut owners = Vec::new();
     for item in value.items("names of engagements").unwrap_or_default() {
-        if let Some(engagement) = owner(&item, engagements) {
+        if let Some(engagement) = owner(&item, &ids) {
             add_new(&mut owners, engagement, &item);
         }
     }

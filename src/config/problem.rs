@@ -82,7 +82,7 @@ impl<'t> Report<'t> {
 }
 
 /// `, did you mean …?` if one of `known` is near what was `given`.
-pub(super) fn did_you_mean<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
+pub fn did_you_mean<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
     known
         .into_iter()
         .map(|known| (strsim::jaro_winkler(known, given), known))

@@ -42,7 +42,9 @@ impl<'a> Section<'a> {
 
     /// The value at `key`, if it is there.
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value<'a>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let value = self.table?.get(key)?;
         Some(Value { report: self.report, value: value.get_ref(), place: value.span(), path: join(&self.path, key) })
     }
@@ -259,7 +261,7 @@ impl<'a> Value<'a> {
 }
 
 /// `path.key`, the key in quotes where TOML wants them.
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }

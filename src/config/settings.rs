@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Exec, Http, Limits, Log, LogFormat, Node, Profile, Sessions,
+    DATA_DIR, Exec, Http, Limits, Log, LogFormat, Node, Profile, Sessions,
     fleet::absolute_directory,
     is_loopback,
     section::{Section, Value},
@@ -27,7 +27,28 @@ pub(super) fn profile(root: &mut Section<'_>) -> Profile {
 /// `data_dir`.
 pub(super) fn data_dir(root: &mut Section<'_>) -> PathBuf {
     let directory = root.value("data_dir").and_then(|value| absolute_directory(&value));
-    directory.unwrap_or_else(|| Path::new("/var/lib/tailops").to_owned())
+    directory.unwrap_or_else(|| Path::new(DATA_DIR).to_owned())
+}
+
+/// `targets_file`.
+pub(super) fn targets_file(root: &mut Section<'_>) -> Option<PathBuf> {
+    const WANTED: &str = "an absolute path in plain form, such as \"/etc/tailops/targets.yaml\"";
+    let value = root.value("targets_file")?;
+    let text = value.text(WANTED)?;
+    let path = plain_file(text);
+    if path.is_none() {
+        value.refuse(format_args!("{text:?} must be {WANTED}"));
+    }
+    path
+}
+
+/// An absolute path to a file, written in its one plain way.
+pub(super) fn plain_file(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let plain: PathBuf = path.components().collect();
+    let up = path.components().any(|component| component == std::path::Component::ParentDir);
+    let fits = path.is_absolute() && !up && path.file_name().is_some() && !text.chars().any(char::is_control);
+    (fits && plain.as_os_str() == path.as_os_str()).then_some(plain)
 }
 
 /// `[node]`.

@@ -33,6 +33,7 @@ pub(super) fn target(id: &str, concurrency: usize) -> Target {
         timeout: Duration::from_secs(60),
         concurrency,
         sudo: SudoPolicy::None,
+        registered: None,
     }
 }
 

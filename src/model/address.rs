@@ -154,6 +154,11 @@ impl AddressRules {
         Self { networks: networks.into_iter().collect() }
     }
 
+    /// What is allowed besides public addresses.
+    pub fn networks(&self) -> &[Network] {
+        &self.networks
+    }
+
     /// Why `network` can be no entry of the list: what it is instead. A network that holds public addresses is none,
     /// so that a slip in its length does not open the gate.
     pub fn unfit(network: &Network) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! A target: something we operate.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -12,6 +12,12 @@ use super::{EngagementId, ScopeSet, TargetId};
 pub enum TargetKind {
     /// The machine the gateway itself runs on.
     Local,
+    /// A machine reached by SSH.
+    Ssh,
+    /// A Docker engine.
+    Docker,
+    /// An HTTP API.
+    Http,
 }
 
 impl TargetKind {
@@ -19,6 +25,9 @@ impl TargetKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Ssh => "ssh",
+            Self::Docker => "docker",
+            Self::Http => "http",
         }
     }
 }
@@ -32,10 +41,72 @@ pub enum SudoPolicy {
     None,
     /// For the exact command lines that the host's sudoers file lists.
     Limited,
+    /// For every change: the host's sudoers file lets the login user run anything.
+    Full,
+}
+
+impl SudoPolicy {
+    /// The word used in configuration and replies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Limited => "limited",
+            Self::Full => "full",
+        }
+    }
+
+    /// Whether `sudo -n` is used at all.
+    pub fn is_used(self) -> bool {
+        self != Self::None
+    }
+}
+
+/// What a registry says of a target beyond what the configuration file can.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Where it is. None for the machine the gateway runs on.
+    pub connection: Option<Connection>,
+    /// The name the machine gives itself.
+    pub hostname: Option<String>,
+    /// What it runs, e.g. `ubuntu-22.04`.
+    pub platform: Option<String>,
+}
+
+/// Where a target is and who logs in there. Holds no secret: a key is only referred to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// A host name or an address.
+    pub host: String,
+    /// The port, if it is not the usual one.
+    pub port: Option<u16>,
+    /// The login user.
+    pub username: Option<String>,
+    /// Where the key is.
+    pub key: Option<KeyReference>,
+    /// The longest connecting may take.
+    pub timeout: Duration,
+}
+
+/// Where a key is. Neither the variable nor the file is read when a registry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyReference {
+    /// An environment variable, written `${NAME}`, that names it.
+    Variable(String),
+    /// A file.
+    File(PathBuf),
+}
+
+impl fmt::Display for KeyReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => write!(f, "${{{name}}}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// One target as configured. The registry hands it out only to its own engagement.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its id, unique in the whole registry.
     pub id: TargetId,
@@ -57,4 +128,6 @@ pub struct Target {
     pub concurrency: usize,
     /// Whether `sudo -n` is used for changes.
     pub sudo: SudoPolicy,
+    /// What a registry says of it; none where the configuration file is all there is.
+    pub registered: Option<Box<Registered>>,
 }

@@ -24,7 +24,7 @@ use self::{
 use super::Verdict;
 use crate::{
     auth::Claims,
-    config::PolicyException,
+    config::{PolicyException, SiteFile},
     model::{Effect, EngagementId, Operation, Risk, Scope, Target},
     tailnet::Peer,
 };
@@ -49,15 +49,6 @@ pub struct ToolFacts {
     pub scopes: &'static [Scope],
     /// The JSON schema of its arguments.
     pub input: serde_json::Value,
-}
-
-/// One file of policies, already read.
-#[derive(Clone, Debug)]
-pub struct SiteFile {
-    /// Named in problems.
-    pub name: String,
-    /// Cedar.
-    pub text: String,
 }
 
 /// What a site's policies may name.

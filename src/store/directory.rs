@@ -1,8 +1,8 @@
 //! The data directory and the private files in it: made with the right modes, refused with the wrong ones.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
-    io,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -116,9 +116,68 @@ impl DirectoryLock {
             .open(&path)
             .map_err(DirectoryError::io(&path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => {
+                note_holder(&file).map_err(DirectoryError::io(&path))?;
+                Ok(Self { _file: file })
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::InUse { path: directory.to_owned() }),
             Err(error) => Err(DirectoryError::Io { path, error: error.into() }),
         }
     }
+}
+
+/// The process that holds a data directory's lock, as it noted itself there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: with the pid, one process and no later one.
+    pub start_ticks: u64,
+}
+
+impl Holder {
+    fn this() -> Option<Self> {
+        let pid = std::process::id();
+        Some(Self { pid, start_ticks: start_ticks(pid)? })
+    }
+
+    /// Who noted itself in the lock of `directory` and is still alive.
+    pub fn alive(directory: &Path) -> Option<Self> {
+        let text = fs::read_to_string(directory.join("lock")).ok()?;
+        let (pid, ticks) = text.trim_end().split_once(' ')?;
+        let holder = Self { pid: pid.parse().ok()?, start_ticks: ticks.parse().ok()? };
+        holder.is_alive().then_some(holder)
+    }
+
+    /// Whether that very process is there.
+    pub fn is_alive(&self) -> bool {
+        start_ticks(self.pid) == Some(self.start_ticks)
+    }
+
+    /// Whether somebody holds the lock of `directory` now.
+    pub fn holds(directory: &Path) -> bool {
+        let Ok(file) = File::open(directory.join("lock")) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+}
+
+/// Writes this process into the lock file, in place of who was there; a system without /proc has nothing to write.
+fn note_holder(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    match Holder::this() {
+        Some(Holder { pid, start_ticks }) => file.write_all(format!("{pid} {start_ticks}\n").as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// Field 22 of proc(5) `stat`, counted behind the name, which may hold anything. None for a process that is gone or a
+/// zombie.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }

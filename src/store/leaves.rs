@@ -164,3 +164,26 @@ impl Store {
         LeafReader { store: self.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log grows without end: whoever reads all of it in order does so along its key and sorts nothing.
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
+    async fn the_log_is_read_along_its_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        for (place, order) in [(">", ""), ("<", " DESC")] {
+            let sql = format!(
+                "EXPLAIN QUERY PLAN SELECT {COLUMNS} FROM audit_leaf l WHERE l.seq {place} 5 ORDER BY l.seq{order} LIMIT 9"
+            );
+            let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&store.pool).await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            assert!(plan[0].starts_with("SEARCH l USING INTEGER PRIMARY KEY"), "{plan:?}");
+            assert!(plan.iter().any(|step| step.contains("USING COVERING INDEX audit_leaf_closes")), "{plan:?}");
+            assert!(plan.iter().all(|step| !step.starts_with("SCAN") && !step.contains("TEMP B-TREE")), "{plan:?}");
+        }
+    }
+}

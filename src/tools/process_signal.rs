@@ -10,7 +10,7 @@ use super::{
     kit::{Host, arguments, data, plain, schema_of, script},
     procfs::{Parts, Stat, state_word, users},
 };
-use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, SudoPolicy, Template};
+use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Template};
 
 /// The tool.
 pub(super) struct ProcessSignal;
@@ -134,7 +134,7 @@ impl Tool for ProcessSignal {
                 &args.start_ticks.to_string(),
                 args.signal.as_str(),
                 flag(args.dry_run),
-                flag(target.sudo == SudoPolicy::Limited),
+                flag(target.sudo.is_used()),
             ],
         );
         let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;

@@ -61,6 +61,7 @@ impl Rig {
             timeout: Duration::from_secs(60),
             concurrency: 2,
             sudo: SudoPolicy::None,
+            registered: None,
         };
         let loopback = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap());
         let health =

@@ -119,7 +119,7 @@ pub(super) fn span_us(text: &str) -> Option<i64> {
 pub(super) fn sudo_word(target: &Target) -> &'static str {
     match target.sudo {
         SudoPolicy::None => "direct",
-        SudoPolicy::Limited => "sudo",
+        SudoPolicy::Limited | SudoPolicy::Full => "sudo",
     }
 }
 

@@ -10,9 +10,7 @@ use super::{
     kit::{Host, arguments, data, schema_of, script},
     procfs::{Parts, capped, pairs},
 };
-use crate::model::{
-    Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, SudoPolicy, Target, TargetId, Template,
-};
+use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Target, TargetId, Template};
 
 /// The tool.
 pub(super) struct TargetInspect;
@@ -44,7 +42,7 @@ struct Registered {
     /// The directories that file tools stay inside.
     roots: Vec<String>,
     limits: Limits,
-    /// `none` or `limited`.
+    /// `none`, `limited` or `full`.
     sudo: &'static str,
 }
 
@@ -156,7 +154,7 @@ impl Tool for TargetInspect {
     fn plan(&self, raw: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError> {
         let args: Args = arguments(raw)?;
         let target = Host::find(context, &args.target)?;
-        let sudo = if target.sudo == SudoPolicy::Limited { "1" } else { "0" };
+        let sudo = if target.sudo.is_used() { "1" } else { "0" };
         let script = Script::new(&TEMPLATE, [sudo].iter().chain(PROGRAMS).copied());
         SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])
     }
@@ -179,10 +177,7 @@ fn registered(target: &Target) -> Registered {
         capabilities: target.capabilities.granted().map(Scope::as_str).collect(),
         roots: target.roots.iter().map(|root| root.display().to_string()).collect(),
         limits: Limits { timeout_s: target.timeout.as_secs(), concurrency: target.concurrency },
-        sudo: match target.sudo {
-            SudoPolicy::None => "none",
-            SudoPolicy::Limited => "limited",
-        },
+        sudo: target.sudo.as_str(),
     }
 }
 

@@ -221,6 +221,7 @@ impl Cases {
                 timeout: Duration::from_secs(60),
                 concurrency: 1,
                 sudo: SudoPolicy::None,
+                registered: None,
             })
         };
         self.0.targets.iter().map(target).collect()

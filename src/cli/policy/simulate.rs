@@ -12,7 +12,7 @@ use crate::{
     auth::{Binding, Claims},
     config::{Config, Files},
     fleet::Registry,
-    model::{EngagementId, Operation, ProbeRules, ScopeSet, Subtree, TargetId},
+    model::{EngagementId, Operation, ProbeRules, ScopeSet, Subtree, Target, TargetId},
     pipeline::{explanation, unplanned},
     policy::{Inventory, Judgement, Policy, SitePolicy, SiteProblems, SiteSource},
     tailnet::Peer,
@@ -47,10 +47,14 @@ pub(super) struct Simulation {
 impl Simulation {
     /// The site that `config` describes.
     pub(super) fn of(config: &Config, complete: bool, now: Timestamp) -> Result<Self, SiteProblems> {
-        let files = config.policy.directory.as_deref().map(site_files).transpose()?.unwrap_or_default();
+        let files = match (&config.policy.files, &config.policy.directory) {
+            (Some(files), _) => files.clone(),
+            (None, directory) => directory.as_deref().map(site_files).transpose()?.unwrap_or_default(),
+        };
+        let targets: Vec<Target> = config.targets.iter().chain(&config.registered).cloned().collect();
         let engagements: Vec<EngagementId> =
             config.engagements.iter().map(|engagement| engagement.id.clone()).collect();
-        let inventory = Inventory { targets: &config.targets, engagements: &engagements };
+        let inventory = Inventory { targets: &targets, engagements: &engagements };
         let site = SitePolicy::load(&SiteSource {
             tools: &catalogue(),
             files: &files,
@@ -60,7 +64,7 @@ impl Simulation {
             now,
         })?;
         let engagements = config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone()));
-        let registry = Registry::new(config.targets.iter().cloned());
+        let registry = Registry::new(targets);
         Ok(Self {
             policy: Policy::new(engagements, site),
             registry,

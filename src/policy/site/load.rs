@@ -12,12 +12,13 @@ use miette::Diagnostic;
 use moka::sync::Cache;
 
 use super::{
-    Loaded, REMEMBERED, Rule, SiteFile, SiteProblem, SiteProblems, SiteSource,
+    Loaded, REMEMBERED, Rule, SiteProblem, SiteProblems, SiteSource,
     exception::Exceptions,
     problem::{Report, at, did_you_mean},
     schema::{Fields, schema_of},
     vocabulary::{Vocabulary, asks_for_approval},
 };
+use crate::config::SiteFile;
 
 /// The default set: embedded, before the site's own files.
 const DEFAULT: (&str, &str) = ("acl/default.cedar", include_str!("../../../acl/default.cedar"));

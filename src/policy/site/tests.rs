@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     auth::Binding,
-    config::Files,
+    config::{Files, SiteFile},
     fleet::Registry,
     model::{ProbeRules, ScopeSet, TargetKind},
     policy::{Judgement, Policy},
@@ -36,6 +36,7 @@ fn target(id: &str, segment: Option<&str>) -> Target {
         timeout: std::time::Duration::from_secs(60),
         concurrency: 1,
         sudo: crate::model::SudoPolicy::None,
+        registered: None,
     }
 }
 

@@ -163,7 +163,7 @@ fn replaced_rules_hold_from_the_very_next_call() {
     let mut config = Config::development(folder.path().join("data"), "127.0.0.1:0".parse().unwrap());
     site(&mut config, "// Nothing yet.");
     let clock = || tailops::model::Clock::now(&SystemClock);
-    let in_force = RulesInForce::new(rules(&config, clock()).unwrap());
+    let in_force = RulesInForce::new(rules(&config, Vec::new(), clock()).unwrap());
     let before = in_force.now().config_sha256.clone();
     let call = json!({"target": "prod-1"});
     for _ in 0..3 {
@@ -171,12 +171,12 @@ fn replaced_rules_hold_from_the_very_next_call() {
     }
     let file = config.policy.directory.clone().unwrap().join("site.cedar");
     fs::write(&file, "@id(\"stop\") forbid (principal, action in Action::\"process\", resource);").unwrap();
-    in_force.replace(rules(&config, clock()).unwrap());
+    in_force.replace(rules(&config, Vec::new(), clock()).unwrap());
     assert_eq!(verdict(&in_force, &call), Verdict::Deny);
     assert_ne!(in_force.now().config_sha256, before, "the policies are part of what is in force");
     // What cannot be loaded replaces nothing.
     fs::write(&file, "@id(\"stop\") forbid (principal, action in Action::\"proces\", resource);").unwrap();
-    assert!(rules(&config, clock()).unwrap_err().to_string().contains("site.cedar:1:"));
+    assert!(rules(&config, Vec::new(), clock()).unwrap_err().to_string().contains("site.cedar:1:"));
     assert_eq!(verdict(&in_force, &call), Verdict::Deny);
 }
 
@@ -187,7 +187,7 @@ fn a_directory_that_cannot_be_trusted_is_refused() {
     let mut config = Config::development(folder.path().join("data"), "127.0.0.1:0".parse().unwrap());
     site(&mut config, "");
     let directory = config.policy.directory.clone().unwrap();
-    let says = |config: &Config| rules(config, Timestamp::now()).unwrap_err().to_string();
+    let says = |config: &Config| rules(config, Vec::new(), Timestamp::now()).unwrap_err().to_string();
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     mode(&directory.join("site.cedar"), 0o666);
     assert!(says(&config).contains("site.cedar: everybody may write to it"));
@@ -195,7 +195,7 @@ fn a_directory_that_cannot_be_trusted_is_refused() {
     mode(&directory, 0o777);
     assert!(says(&config).contains("everybody may write to it"));
     mode(&directory, 0o755);
-    assert!(rules(&config, Timestamp::now()).is_ok());
+    assert!(rules(&config, Vec::new(), Timestamp::now()).is_ok());
     fs::rename(directory.join("site.cedar"), directory.join("site.ceder")).unwrap();
     assert!(says(&config).contains("holds no file called *.cedar"));
     config.policy.directory = Some(directory.join("nowhere"));

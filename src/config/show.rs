@@ -1,0 +1,186 @@
+//! A configuration in words: all settings with their defaults filled in, as a file that reads back the same, and what
+//! the profile would rather have otherwise. Holds no secret, as configuration holds none.
+
+use std::time::Duration;
+
+use super::{Config, LogFormat, Node, PolicyException, Profile, section::join};
+use crate::model::{EngagementId, Scope, SudoPolicy, TargetId, format_duration, format_size};
+
+fn quoted(text: impl AsRef<str>) -> String {
+    // JSON strings are TOML basic strings, but for the escaped solidus, which is never written.
+    serde_json::Value::from(text.as_ref()).to_string()
+}
+
+fn array<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    format!("[{}]", items.into_iter().map(quoted).collect::<Vec<_>>().join(", "))
+}
+
+fn time(duration: Duration) -> String {
+    quoted(format_duration(duration))
+}
+
+fn size(bytes: impl TryInto<u64>) -> String {
+    quoted(format_size(bytes.try_into().unwrap_or(u64::MAX)))
+}
+
+fn exception(exception: &PolicyException) -> String {
+    let PolicyException { policy, owner, reason, expires, subject, targets, tools } = exception;
+    let mut keys = vec![
+        format!("policy = {}", quoted(policy)),
+        format!("owner = {}", quoted(owner)),
+        format!("reason = {}", quoted(reason)),
+        format!("expires = {}", quoted(expires.to_string())),
+    ];
+    keys.extend(subject.as_ref().map(|subject| format!("subject = {}", quoted(subject))));
+    keys.extend(targets.as_ref().map(|ids| format!("targets = {}", array(ids.iter().map(TargetId::as_str)))));
+    keys.extend(tools.as_ref().map(|tools| format!("tools = {}", array(tools))));
+    format!("{{{}}}", keys.join(", "))
+}
+
+impl Config {
+    /// Every setting in force, defaults too, as TOML that reads back as this configuration. The targets of
+    /// `targets_file` are not in it, only that file's name.
+    pub fn effective(&self) -> String {
+        let Node::Loopback { listen } = &self.node;
+        let (http, limits, sessions, exec) = (&self.http, &self.limits, &self.sessions, &self.exec);
+        let mut lines = vec![
+            ("profile".to_owned(), quoted(self.profile.as_str())),
+            ("data_dir".to_owned(), quoted(self.data_dir.to_string_lossy())),
+        ];
+        let mut add = |key: String, value: String| lines.push((key, value));
+        if let Some(file) = &self.targets_file {
+            add("targets_file".into(), quoted(file.to_string_lossy()));
+        }
+        add("node.mode".into(), quoted("loopback"));
+        add("node.listen".into(), array(listen.iter().map(ToString::to_string)));
+        add("http.hosts".into(), array(&http.hosts));
+        add("http.origins".into(), array(&http.origins));
+        add("http.max_body".into(), size(http.max_body_bytes));
+        add("http.max_header".into(), size(http.max_header_bytes));
+        add("http.max_connections".into(), http.max_connections.to_string());
+        add("http.max_connections_per_peer".into(), http.max_connections_per_peer.to_string());
+        add("http.header_timeout".into(), time(http.header_timeout));
+        add("http.body_timeout".into(), time(http.body_timeout));
+        add("http.idle_timeout".into(), time(http.idle_timeout));
+        add("limits.calls_per_minute".into(), limits.calls_per_minute.to_string());
+        add("limits.calls_burst".into(), limits.calls_burst.to_string());
+        add("limits.writes_per_minute".into(), limits.writes_per_minute.to_string());
+        add("limits.critical_per_hour".into(), limits.critical_per_hour.to_string());
+        add("limits.auth_failures_per_minute".into(), limits.auth_failures_per_minute.to_string());
+        add("limits.refusals_recorded_per_minute".into(), limits.refusals_recorded_per_minute.to_string());
+        add("sessions.max".into(), sessions.max.to_string());
+        add("sessions.max_per_token".into(), sessions.max_per_token.to_string());
+        add("sessions.max_age".into(), time(sessions.max_age));
+        add("sessions.idle".into(), time(sessions.idle));
+        add("exec.concurrency".into(), exec.concurrency.to_string());
+        add("exec.queue_timeout".into(), time(exec.queue_timeout));
+        add("exec.max_stdout".into(), size(exec.max_stdout_bytes));
+        add("exec.max_stderr".into(), size(exec.max_stderr_bytes));
+        add("exec.hard_output".into(), size(exec.hard_output_bytes));
+        self.add_rules(&mut add);
+        add("log.level".into(), quoted(&self.log.level));
+        let format = match self.log.format {
+            LogFormat::Auto => "auto",
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        add("log.format".into(), quoted(format));
+        let mut text: String = lines.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        for engagement in &self.engagements {
+            text += &format!("\n[{}]\n", join("engagements", engagement.id.as_str()));
+            if let Some(tools) = &engagement.tools {
+                text += &format!("tools = {}\n", array(tools));
+            }
+            if let Some(root) = &engagement.data_root {
+                text += &format!("data_root = {}\n", quoted(root.to_string_lossy()));
+            }
+        }
+        for target in &self.targets {
+            text += &format!("\n[{}]\n", join("targets", target.id.as_str()));
+            text += &format!(
+                "kind = {}\nengagement = {}\n",
+                quoted(target.kind.as_str()),
+                quoted(target.engagement.as_str())
+            );
+            text += &format!("capabilities = {}\n", array(target.capabilities.granted().map(Scope::as_str)));
+            if let Some(segment) = &target.segment {
+                text += &format!("segment = {}\n", quoted(segment));
+            }
+            text += &format!("tags = {}\n", array(&target.tags));
+            text += &format!("roots = {}\n", array(target.roots.iter().map(|root| root.to_string_lossy())));
+            text += &format!("timeout = {}\nconcurrency = {}\n", time(target.timeout), target.concurrency);
+            text += &format!("sudo = {}\n", quoted(target.sudo.as_str()));
+        }
+        text
+    }
+
+    /// What may be written, what leaves, what may be reached, and the site's own rules.
+    fn add_rules(&self, add: &mut impl FnMut(String, String)) {
+        let Self { files, guard, probe, policy, .. } = self;
+        add("files.max_bytes".into(), size(u64::try_from(files.max_bytes).unwrap_or(u64::MAX)));
+        add("files.mime".into(), array(&files.mime));
+        for (kind, action) in
+            [("email", guard.email), ("phone", guard.phone), ("iban", guard.iban), ("card", guard.card)]
+        {
+            add(format!("guard.{kind}"), quoted(action.as_str()));
+        }
+        add("guard.names".into(), array(&guard.names));
+        add("probe.networks".into(), array(probe.addresses.networks().iter().map(ToString::to_string)));
+        for (number, rule) in (1..).zip(&probe.urls) {
+            // The names of entries mean nothing but to whoever gave them.
+            let key = |word: &str| format!("probe.urls.url-{number}.{word}");
+            add(key("url"), quoted(rule.url.to_string()));
+            add(key("approval"), quoted(if rule.waived { "waived" } else { "required" }));
+            if let Some(engagements) = &rule.engagements {
+                add(key("engagements"), array(engagements.iter().map(EngagementId::as_str)));
+            }
+        }
+        if let Some(directory) = &policy.directory {
+            add("policy.directory".into(), quoted(directory.to_string_lossy()));
+        }
+        add("policy.time_zone".into(), quoted(&policy.time_zone));
+        if !policy.exceptions.is_empty() {
+            let exceptions: Vec<String> = policy.exceptions.iter().map(exception).collect();
+            add("policy.exceptions".into(), format!("[{}]", exceptions.join(", ")));
+        }
+    }
+
+    /// What is allowed and yet not what the profile stands for, one sentence each. Nothing here stops a start.
+    pub fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        if self.engagements.is_empty() {
+            advice.push("engagements: there is none, so no token can be used".to_owned());
+        }
+        if self.profile == Profile::Development {
+            return advice;
+        }
+        let profile = self.profile;
+        for target in self.targets.iter().chain(&self.registered) {
+            if target.capabilities.granted().any(|scope| scope == Scope::Admin) {
+                advice.push(format!(
+                    "targets.{}.capabilities: profile {profile} would rather have the scopes that are needed than admin",
+                    target.id
+                ));
+            }
+            if target.sudo == SudoPolicy::Full {
+                advice
+                    .push(format!("targets.{}: profile {profile} would rather have sudo limited than full", target.id));
+            }
+        }
+        if self.profile == Profile::Maximum {
+            for engagement in self.engagements.iter().filter(|engagement| engagement.tools.is_none()) {
+                advice.push(format!(
+                    "engagements.{}.tools: profile maximum would rather have the tools listed than every tool",
+                    engagement.id
+                ));
+            }
+            for target in self.targets.iter().filter(|target| target.segment.is_none()) {
+                advice.push(format!(
+                    "targets.{}.segment: profile maximum would rather have every target in a segment",
+                    target.id
+                ));
+            }
+        }
+        advice
+    }
+}
