@@ -4,8 +4,10 @@
 //! data directory is in use.
 
 mod audit;
+mod completions;
 mod config;
 mod logging;
+mod man;
 mod serve;
 mod token;
 
@@ -17,13 +19,16 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::store::Store;
 
+/// What the program is called.
+const NAME: &str = "tailops";
+
 /// The gateway through which AI agents operate machines: identified, authorised and durably audited, over MCP.
 #[derive(Debug, Parser)]
-#[command(name = "tailops", version, propagate_version = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(name = NAME, version, propagate_version = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct Arguments {
     /// Where keys, tokens and the audit log are kept [default: $XDG_STATE_HOME/tailops or ~/.local/state/tailops]
     #[arg(long, global = true, value_name = "DIR")]
@@ -51,6 +56,15 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Print what a shell completes: a script for it to source
+    Completions(completions::Arguments),
+    /// Print the manual page, or write one for each command
+    Man(man::Arguments),
+}
+
+/// The definition of the command line: manual pages, completions and the check of the documentation come from it.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// An error with its exit code.
@@ -89,6 +103,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

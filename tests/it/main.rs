@@ -20,6 +20,7 @@ mod disk_full;
 mod docs;
 mod harness;
 mod killed;
+mod manual;
 mod matrix;
 mod path;
 mod record;
