@@ -35,6 +35,18 @@ advisories: _cargo-deny
 newcomer:
     scripts/newcomer
 
+# Every parser of untrusted bytes, SECONDS for each target; needs a nightly compiler
+fuzz *ARGS:
+    scripts/fuzz {{ ARGS }}
+
+# The terminal recording in the README, made anew
+record:
+    scripts/record
+
+# Manual pages into target/man
+man:
+    cargo run --quiet -- man --out target/man
+
 # Everything CI does
 ci:
     .ci/run

@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     let mut outputs = Vec::new();
     for step in &operation.steps {
         outputs.push(match step {
-            Step::Script(_) => StepOutput::Script(script(printed)),
+            Step::Script(_) => StepOutput::Script(script(printed).into()),
             _ => {
                 let Ok(answer) = serde_json::from_slice(printed) else { return };
                 StepOutput::Answer(answer)

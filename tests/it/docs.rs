@@ -81,6 +81,23 @@ fn every_code_is_explained_and_no_other() {
     }
 }
 
+#[test]
+fn the_figures_of_the_readme_are_those_that_were_measured() {
+    let measured = read("docs/benchmarks.md");
+    let cells = |text: &str| -> BTreeSet<String> {
+        text.lines().flat_map(|line| line.split('|')).map(|cell| cell.trim().to_owned()).collect()
+    };
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| measured |").expect("the table of figures");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() >= 3, "{rows:?}");
+    for row in rows {
+        for figure in row.trim_matches('|').split('|').skip(1).map(str::trim) {
+            assert!(cells(&measured).contains(figure), "README.md: {figure} is no figure of docs/benchmarks.md: {row}");
+        }
+    }
+}
+
 fn all_sources(folder: &Path) -> String {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let texts = entries.map(|path| if path.is_dir() { all_sources(&path) } else { fs::read_to_string(path).unwrap() });

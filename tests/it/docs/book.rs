@@ -15,9 +15,8 @@ use super::{
 };
 
 /// Folders of the repository whose files are named in code spans.
-const FOLDERS: &[&str] = &[
-    ".ci/", "acl/", "benches/", "docs/", "examples/", "fuzz/", "migrations/", "scripts/", "src/", "tests/",
-];
+const FOLDERS: &[&str] =
+    &[".ci/", "acl/", "benches/", "docs/", "examples/", "fuzz/", "migrations/", "scripts/", "src/", "tests/"];
 
 /// Words behind which a command of the shell's grammar begins.
 const KEYWORDS: &[&str] = &["!", "{", "do", "else", "elif", "if", "then", "until", "while", "time", "sudo", "exec"];
@@ -104,7 +103,8 @@ impl Book {
                 .map(|word| format!("`{text}`: there is no command {word:?}: correct it"));
         }
         let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-        let file = FOLDERS.iter().any(|folder| text.starts_with(folder)) || (text.contains('/') && text.ends_with(".rs"));
+        let file =
+            FOLDERS.iter().any(|folder| text.starts_with(folder)) || (text.contains('/') && text.ends_with(".rs"));
         let there = || ["", "src", "tests/it"].iter().any(|folder| self.root.join(folder).join(text).exists());
         (plain && file && !there())
             .then(|| format!("`{text}`: there is no such file, neither here nor in src: correct the path"))
@@ -113,7 +113,8 @@ impl Book {
     /// Whether the index names every page of docs.
     fn of_index(&self, faults: &mut Vec<String>) {
         let index = self.pages.get("docs/README.md");
-        for name in self.pages.keys().filter_map(|name| name.strip_prefix("docs/")).filter(|name| *name != "README.md") {
+        for name in self.pages.keys().filter_map(|name| name.strip_prefix("docs/")).filter(|name| *name != "README.md")
+        {
             let leads = |link: &Span| link.text == name || link.text.strip_prefix("./") == Some(name);
             if !index.is_some_and(|index| index.links.iter().any(leads)) {
                 faults.push(format!("docs/README.md:1: does not link to {name}: add a line for it"));
@@ -167,7 +168,10 @@ fn of_block(block: &Block, add: &mut impl FnMut(usize, String)) {
     let (language, mark) = (info.next().unwrap_or_default(), info.collect::<Vec<_>>().join(" "));
     let unmarked = if language == "toml" { ["", "fragment"].contains(&mark.as_str()) } else { mark.is_empty() };
     if !unmarked {
-        add(block.line - 1, format!("{:?} says more than is known behind a fence: write `{language}` alone", block.info));
+        add(
+            block.line - 1,
+            format!("{:?} says more than is known behind a fence: write `{language}` alone", block.info),
+        );
     }
     match language {
         "toml" if mark == "fragment" => {
@@ -244,11 +248,8 @@ fn of_commands(block: &Block, text: &str, add: &mut impl FnMut(usize, String)) {
     };
     for shell::Command { line, words } in commands {
         let assigned = |word: &str| word.split_once('=').is_some_and(|(name, _)| is_name(name));
-        let words: Vec<&str> = words
-            .iter()
-            .map(String::as_str)
-            .skip_while(|word| KEYWORDS.contains(word) || assigned(word))
-            .collect();
+        let words: Vec<&str> =
+            words.iter().map(String::as_str).skip_while(|word| KEYWORDS.contains(word) || assigned(word)).collect();
         let arguments: &[&str] = match words.as_slice() {
             ["tailops" | "target/debug/tailops" | "target/release/tailops", arguments @ ..] => arguments,
             ["cargo", "run", rest @ ..] => match rest.iter().position(|word| *word == "--") {

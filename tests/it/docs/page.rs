@@ -95,7 +95,8 @@ impl Page {
     fn row(&mut self, line: &str) {
         // A bar inside a cell is written `\|`.
         let line = line.trim().replace("\\|", "\u{1}");
-        let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect();
+        let cells: Vec<String> =
+            line.trim_matches('|').split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect();
         let rule = cells.iter().all(|cell| !cell.is_empty() && cell.chars().all(|c| "-:".contains(c)));
         if self.tables.is_empty() {
             self.tables.push(Vec::new());
