@@ -146,7 +146,7 @@ impl Reader {
                     self.end_word(&mut word);
                     self.end_command();
                     self.line += 1;
-                    for delimiter in documents.drain(..).collect::<Vec<_>>() {
+                    for delimiter in std::mem::take(&mut documents) {
                         self.skip_document(&delimiter)?;
                     }
                 }
