@@ -39,6 +39,18 @@ newcomer:
 clients:
     scripts/clients
 
+# Every parser of untrusted bytes, SECONDS for each target; needs a nightly compiler
+fuzz *ARGS:
+    scripts/fuzz {{ ARGS }}
+
+# The terminal recording in the README, made anew
+record:
+    scripts/record
+
+# Manual pages into target/man
+man:
+    cargo run --quiet -- man --out target/man
+
 # Everything CI does
 ci:
     .ci/run

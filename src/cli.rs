@@ -5,9 +5,11 @@
 
 mod audit;
 mod client;
+mod completions;
 mod config;
 mod environment;
 mod logging;
+mod man;
 mod pin;
 mod policy;
 mod reload;
@@ -25,13 +27,16 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::store::Store;
 
+/// What the program is called.
+const NAME: &str = "tailops";
+
 /// The gateway through which AI agents operate machines: identified, authorised and durably audited, over MCP.
 #[derive(Debug, Parser)]
-#[command(name = "tailops", version, propagate_version = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(name = NAME, version, propagate_version = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct Arguments {
     /// Where keys, tokens and the audit log are kept [default: $XDG_STATE_HOME/tailops or ~/.local/state/tailops]
     #[arg(long, global = true, value_name = "DIR")]
@@ -71,6 +76,15 @@ enum Command {
     Client(client::Arguments),
     /// Speak the protocol over standard input and output, for clients that start a program
     Stdio(stdio::Arguments),
+    /// Print what a shell completes: a script for it to source
+    Completions(completions::Arguments),
+    /// Print the manual page, or write one for each command
+    Man(man::Arguments),
+}
+
+/// The definition of the command line: manual pages, completions and the check of the documentation come from it.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// An error with its exit code.
@@ -114,6 +128,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Audit(command) => audit::run(directory, command),
         Command::Client(arguments) => client::run(directory, arguments),
         Command::Stdio(arguments) => stdio::run(arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

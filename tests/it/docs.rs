@@ -1,6 +1,15 @@
-//! What the documentation says of the log's format is what the code writes.
+//! What the documentation says is so: its examples load, its commands exist, its links lead somewhere, every code is
+//! explained, and what it says of the log's format is what the code writes.
+
+mod book;
+mod codes;
+mod page;
+mod planted;
+mod shell;
 
 use std::{collections::BTreeSet, fs, path::Path};
+
+use book::Book;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -35,4 +44,62 @@ fn every_key_of_a_record_is_explained_and_no_other() {
         assert!(!fields.is_empty(), "{name}");
         assert_eq!(fields, documented(&page, heading), "{name}");
     }
+}
+
+#[test]
+fn every_example_command_link_and_path_is_right() {
+    let book = Book::load(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let count = |language: &str| {
+        let blocks = book.pages().flat_map(|page| &page.blocks);
+        blocks.filter(|block| block.info.split_whitespace().next() == Some(language)).count()
+    };
+    assert!(count("sh") > 10 && count("json") > 3 && book.pages().count() > 10, "the pages were not found");
+    let faults = book.faults();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn every_code_is_explained_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let answered = codes::answered(root);
+    // One of each form in which sources write them.
+    for code in ["busy", "outside_roots", "host_not_allowed", "not_json", "insufficient_scope", "failed", "refused"] {
+        assert!(answered.contains_key(code), "the scan no longer sees {code}: look at tests/it/docs/codes.rs");
+    }
+    let book = Book::load(root);
+    let explained: BTreeSet<String> = book.pages().flat_map(codes::explained).collect();
+    let missing = answered.iter().filter(|(code, _)| !explained.contains(*code)).map(|(code, places)| {
+        format!("{}: `{code}` is in no table of docs: add a row to docs/troubleshooting.md", places.join(", "))
+    });
+    let missing: Vec<String> = missing.collect();
+    assert!(missing.is_empty(), "{} codes:\n{}", missing.len(), missing.join("\n"));
+    let sources = all_sources(&root.join("src"));
+    let page = book.pages().find(|page| page.name == "docs/troubleshooting.md").expect("the page is there");
+    for code in codes::explained(page) {
+        let literal = format!("\"{code}\"");
+        assert!(sources.contains(&literal), "docs/troubleshooting.md: no source has `{code}`: take its row out");
+    }
+}
+
+#[test]
+fn the_figures_of_the_readme_are_those_that_were_measured() {
+    let measured = read("docs/benchmarks.md");
+    let cells = |text: &str| -> BTreeSet<String> {
+        text.lines().flat_map(|line| line.split('|')).map(|cell| cell.trim().to_owned()).collect()
+    };
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| measured |").expect("the table of figures");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() >= 3, "{rows:?}");
+    for row in rows {
+        for figure in row.trim_matches('|').split('|').skip(1).map(str::trim) {
+            assert!(cells(&measured).contains(figure), "README.md: {figure} is no figure of docs/benchmarks.md: {row}");
+        }
+    }
+}
+
+fn all_sources(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = entries.map(|path| if path.is_dir() { all_sources(&path) } else { fs::read_to_string(path).unwrap() });
+    texts.collect()
 }

@@ -23,6 +23,7 @@ mod docs;
 mod environment;
 mod harness;
 mod killed;
+mod manual;
 mod matrix;
 mod path;
 mod policy_files;
