@@ -322,7 +322,6 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
     let engagements = fleet::engagements(&mut root, tools);
     let data_dir = settings::data_dir(&mut root);
     let targets = fleet::targets(&mut root, &engagements, &data_dir);
-    let data_dir = settings::data_dir(&mut root);
     let config = Config {
         profile,
         node: settings::node(&mut root),

@@ -27,7 +27,7 @@ use crate::{
     policy::Permit,
 };
 
-/// Why nothing ran. What happened once a step has begun is not an error but its [`StepOutcome`].
+/// Why nothing ran. What happened once a step has begun is not an error but its [`crate::model::StepOutcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecError {
     /// The turn did not come within the queue timeout.

@@ -85,6 +85,12 @@ pub trait Tool: Sync {
     /// What it is: name, help, schemas, scopes, risk.
     fn spec(&self) -> &'static Spec;
 
+    /// The schema of the arguments as they are judged and recorded: those of the call, unless the tool puts something
+    /// else in their place.
+    fn judged(&self) -> Value {
+        (self.spec().input)()
+    }
+
     /// The operation these arguments ask for. Pure: the same arguments and registry give the same operation.
     /// Errors name the argument and what would be right.
     fn plan(&self, arguments: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError>;

@@ -60,7 +60,15 @@ fn measure(folder: &Path, decisions: usize) -> Result<()> {
     let plan = |pid: usize| -> Result<Operation> {
         let arguments = json!({"target": "stage-web-1", "pid": pid, "start_ticks": 1, "signal": "TERM", "dry_run": true,
             "reason": "measuring"});
-        let context = PlanContext { engagement: &engagement, registry: &rules.registry, now: clock.now() };
+        let context = PlanContext {
+            engagement: &engagement,
+            token: &"bench".into(),
+            registry: &rules.registry,
+            probe: &rules.probe,
+            paths: None,
+            files: &rules.files,
+            now: clock.now(),
+        };
         let tool = tools::find("process_signal").context("no process_signal")?;
         Ok(tool.plan(arguments.as_object().context("no object")?, &context)?)
     };
@@ -110,6 +118,7 @@ async fn caller(folder: &Path) -> Result<Caller> {
         engagement: "operations".into(),
         targets: None,
         tools: None,
+        paths: None,
         ttl: Duration::from_secs(3600),
         binding: Binding::LocalUser(UID),
     };

@@ -25,7 +25,7 @@ pub fn catalogue() -> Vec<ToolFacts> {
             risk: spec.risk,
             on_target: spec.kind == Kind::Host,
             scopes: spec.scopes,
-            input: (spec.input)(),
+            input: tool.judged(),
         }
     };
     tools::ALL.iter().map(facts).collect()

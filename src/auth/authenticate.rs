@@ -139,7 +139,7 @@ impl Authenticator {
     }
 
     /// Looks at the token table now: what was revoked before is refused from now on. Errors where it cannot be asked;
-    /// revoked tokens are then refused within [`FRESH`] all the same.
+    /// revoked tokens are then refused within a second all the same.
     pub async fn refresh(&self) -> Result<(), KeyError> {
         self.look().await
     }

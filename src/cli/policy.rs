@@ -120,17 +120,14 @@ impl Source {
                 let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
                 let mut config = Config::development(PathBuf::new(), listen);
                 (config.targets, config.engagements) = (Vec::new(), Vec::new());
+                config.policy.directory.clone_from(&self.directory);
                 (config, false)
             }
             (file, _) => {
                 let file = file.as_deref().unwrap_or(Path::new("tailops.toml"));
-                (Sources::of(file).read().map_err(invalid)?.config, true)
+                (Sources::of(file).read_to_try(self.directory.as_deref()).map_err(invalid)?, true)
             }
         };
-        if let Some(directory) = &self.directory {
-            config.policy.directory = Some(directory.clone());
-            config.policy.files = None;
-        }
         if self.config.is_none() && self.directory.is_some() {
             let owners = besides.iter().map(|target| target.engagement.as_str()).chain(engagements.iter().copied());
             for id in owners {

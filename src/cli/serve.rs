@@ -67,7 +67,7 @@ pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), 
         match arguments.config {
             Some(file) => {
                 let directory = directory.map(Path::to_owned);
-                let sources = Sources { file, directory, pin: arguments.config_sha256, environment };
+                let sources = Sources { file, directory, policies: None, pin: arguments.config_sha256, environment };
                 let config = sources.read_to_serve().map_err(invalid)?;
                 serve(&config, &sources.environment.warnings, Some(&sources)).await
             }

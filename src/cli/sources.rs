@@ -20,6 +20,8 @@ pub(super) struct Sources {
     pub(super) file: PathBuf,
     /// `--data-dir`.
     pub(super) directory: Option<PathBuf>,
+    /// Policies other than those the configuration names.
+    pub(super) policies: Option<PathBuf>,
     /// `--config-sha256`.
     pub(super) pin: Option<String>,
     /// Of the process.
@@ -51,6 +53,13 @@ impl Sources {
         self.read_and_check(|_, _| Ok(false)).map(|loaded| loaded.files)
     }
 
+    /// Everything, with the policies of `directory` where it names another than the configuration does, and whatever
+    /// the pin says: nothing runs with it.
+    pub(super) fn read_to_try(mut self, directory: Option<&Path>) -> Result<Config, Vec<String>> {
+        self.policies = directory.map(Path::to_owned);
+        self.read_and_check(|_, _| Ok(false)).map(|loaded| loaded.config)
+    }
+
     fn read_and_check(
         &self,
         check: impl Fn(&[pin::Read], bool) -> Result<bool, Vec<String>>,
@@ -74,6 +83,9 @@ impl Sources {
             None => None,
         };
         files.extend(listed.clone());
+        if let Some(directory) = &self.policies {
+            config.policy.directory = Some(directory.clone());
+        }
         if let Some(directory) = &config.policy.directory {
             // Read once: what the pin was compared with is what will be in force.
             let policies = site_files(directory).map_err(|problems| each_line(&problems))?;

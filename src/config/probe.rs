@@ -189,7 +189,7 @@ mod tests {
         let page = include_str!("../../docs/probes.md");
         let (_, block) = page.split_once("```toml\n").unwrap();
         let (example, _) = block.split_once("```").unwrap();
-        let rules = load(Path::new("t"), &format!("{example}[engagements.default]\n"), &[]).unwrap().probe;
+        let rules = load(Path::new("t"), example, &[]).unwrap().probe;
         let rule = |url: &str| rules.rule_for(&"default".into(), &url.parse().unwrap()).map(|rule| rule.waived);
         assert_eq!(rule("https://shop.example.org/health/db"), Some(true));
         assert_eq!(rule("http://10.1.2.3:9090/-/healthy"), Some(false));

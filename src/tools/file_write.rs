@@ -85,7 +85,7 @@ struct Args {
 }
 
 /// The arguments as they are judged, shown and recorded: the content by its digest, which the target checks.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Canonical {
     target: String,
     path: String,
@@ -198,6 +198,10 @@ impl Args {
 impl Tool for FileWrite {
     fn spec(&self) -> &'static Spec {
         &SPEC
+    }
+
+    fn judged(&self) -> Value {
+        schema_of::<Canonical>()
     }
 
     fn plan(&self, raw: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError> {

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     auth::Binding,
-    config::{Files, SiteFile},
+    config::{Config, SiteFile},
     fleet::Registry,
-    model::{ProbeRules, ScopeSet, TargetKind},
+    model::{ScopeSet, TargetKind},
     policy::{Judgement, Policy},
     tools::{self, Kind, PlanContext},
 };
@@ -51,7 +51,7 @@ fn catalogue() -> Vec<ToolFacts> {
         risk: tool.spec().risk,
         on_target: tool.spec().kind == Kind::Host,
         scopes: tool.spec().scopes,
-        input: (tool.spec().input)(),
+        input: tool.judged(),
     };
     tools::ALL.iter().map(facts).collect()
 }
@@ -115,14 +115,15 @@ fn claims(scopes: &str) -> Claims {
 
 fn operation(tool: &str, arguments: serde_json::Value) -> Operation {
     let registry = Registry::new(targets());
-    let (engagement, probe, files) = (EngagementId::from("acme"), ProbeRules::default(), Files::default());
+    let local = Config::development("/var/lib/tailops".into(), "127.0.0.1:8080".parse().unwrap());
+    let engagement = EngagementId::from("acme");
     let context = PlanContext {
         token: &"1".into(),
         engagement: &engagement,
         registry: &registry,
-        probe: &probe,
+        probe: &local.probe,
         paths: None,
-        files: &files,
+        files: &local.files,
         now: at(NOON),
     };
     tools::find(tool).unwrap().plan(arguments.as_object().unwrap(), &context).unwrap()
