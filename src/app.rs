@@ -26,7 +26,7 @@ use crate::{
     exec::{Executors, Resolver, SystemResolver},
     fleet::stored_targets,
     guard::{Guard, GuardLimits},
-    http::{self, Front},
+    http::{self, Front, Threads},
     limits::Limits,
     mcp::Endpoint,
     model::Clock,
@@ -50,6 +50,7 @@ pub struct App {
     recording: JoinHandle<()>,
     pipeline: Arc<Pipeline>,
     standing: Arc<Standing>,
+    threads: Arc<Threads>,
     _lock: DirectoryLock,
 }
 
@@ -65,6 +66,9 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The threads that serve cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Threads(std::io::Error),
     /// The configuration and the imported targets make no rules.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -145,7 +149,8 @@ impl App {
             }),
         ];
         let addresses = node.addresses();
-        let serving = tokio::spawn(http::serve(node, front, stop.clone(), GRACE));
+        let threads = Arc::new(Threads::start().map_err(StartError::Threads)?);
+        let serving = tokio::spawn(http::serve(node, front, threads.clone(), stop.clone(), GRACE));
         Ok(Self {
             addresses,
             store,
@@ -157,6 +162,7 @@ impl App {
             recording,
             pipeline,
             standing,
+            threads,
             _lock: lock,
         })
     }
@@ -201,6 +207,9 @@ impl App {
             let _ = follower.await;
         }
         let _ = self.recording.await;
+        // Joins threads: not on one that has other work.
+        let threads = self.threads;
+        let _ = tokio::task::spawn_blocking(move || drop(threads)).await;
         self.store.close().await;
     }
 }

@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod enter;
 mod refuse;
+mod threads;
 mod upload;
 
 use std::{
@@ -29,6 +30,7 @@ use hyper_util::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::connection::{Paced, Phase};
+pub use self::threads::Threads;
 use crate::{
     audit::Audit,
     auth::Authenticator,
@@ -64,8 +66,14 @@ struct Line {
     phase: Phase,
 }
 
-/// Serves the connections of `node` until `stop`, then lets requests in flight end for `grace`.
-pub async fn serve(node: Arc<dyn Node>, front: Arc<Front>, stop: CancellationToken, grace: Duration) -> io::Result<()> {
+/// Serves the connections of `node` on `threads` until `stop`, then lets requests in flight end for `grace`.
+pub async fn serve(
+    node: Arc<dyn Node>,
+    front: Arc<Front>,
+    threads: Arc<Threads>,
+    stop: CancellationToken,
+    grace: Duration,
+) -> io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(enter::healthz))
         .route("/readyz", get(enter::readyz))
@@ -84,11 +92,15 @@ pub async fn serve(node: Arc<dyn Node>, front: Arc<Front>, stop: CancellationTok
         };
         let (node, front, router, peers, stop) =
             (node.clone(), front.clone(), router.clone(), peers.clone(), stop.clone());
-        open.spawn(async move {
-            // Given back however the task ends.
-            let _counted = counted;
-            serve_connection(connection, &*node, &front, router, &peers, stop).await;
-        });
+        let thread = threads.next().ok_or_else(|| io::Error::other("there is no thread to serve on"))?;
+        open.spawn_on(
+            async move {
+                // Given back however the task ends.
+                let _counted = counted;
+                serve_connection(connection, &*node, &front, router, &peers, stop).await;
+            },
+            thread,
+        );
     }
     open.close();
     if tokio::time::timeout(grace, open.wait()).await.is_err() {
@@ -113,7 +125,14 @@ async fn serve_connection(
     };
     let phase = Phase::default();
     let line = Arc::new(Line { address: connection.peer, peer, phase: phase.clone() });
-    let io = Paced::new(connection.stream, phase, front.settings.header_timeout);
+    let stream = match threads::adopt(connection.stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a connection could not be taken over");
+            return;
+        }
+    };
+    let io = Paced::new(stream, phase, front.settings.header_timeout);
     let service = tower_service(router, line);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -62,7 +62,8 @@ fn digest(text: &str) -> Result<String, String> {
 
 pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), Exit> {
     let environment = environment::read(variables()).map_err(invalid)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Accepts connections, writes the record and follows the clock; calls run on the threads of `http`.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         match arguments.config {
             Some(file) => {

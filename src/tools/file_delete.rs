@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    file_write::{Before, expectation, reason, stem},
+    file_write::{Before, expectation, stem},
     kit::{Host, arguments, data, schema_of, script},
     paths,
+    rights::reason,
 };
 use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Template};
 

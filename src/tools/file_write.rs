@@ -16,8 +16,9 @@ use serde_json::{Map, Value, json};
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
     file_read::Facts,
-    kit::{Host, arguments, data, plain, schema_of, script},
+    kit::{Host, arguments, data, schema_of, script},
     media, paths,
+    rights::reason,
 };
 use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Template, hex};
 
@@ -164,15 +165,6 @@ pub(super) fn expectation(text: Option<&str>, or_absent: bool) -> Result<String,
             Err(ToolError::invalid("expect_sha256", format_args!("must be a SHA-256 in 64 hexadecimal digits{or}")))
         }
     }
-}
-
-/// Errors unless `reason` says something.
-pub(super) fn reason(reason: &str) -> Result<(), ToolError> {
-    plain("reason", reason, 500)?;
-    if reason.trim().chars().count() < 3 {
-        return Err(ToolError::invalid("reason", "must say in at least 3 characters why this is wanted"));
-    }
-    Ok(())
 }
 
 impl Args {

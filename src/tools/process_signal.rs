@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{Host, arguments, data, plain, schema_of, script},
+    kit::{Host, arguments, data, schema_of, script},
     procfs::{Parts, Stat, state_word, users},
+    rights::reason,
 };
 use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Template};
 
@@ -121,10 +122,7 @@ impl Tool for ProcessSignal {
         if args.pid <= 1 || i32::try_from(args.pid).is_err() {
             return Err(ToolError::invalid("pid", format_args!("must be from 2 to {}, not {}", i32::MAX, args.pid)));
         }
-        plain("reason", &args.reason, 500)?;
-        if args.reason.trim().chars().count() < 3 {
-            return Err(ToolError::invalid("reason", "must say in 3 to 500 characters why this is done"));
-        }
+        reason(&args.reason)?;
         let target = Host::find(context, &args.target)?;
         let flag = |on: bool| if on { "1" } else { "0" };
         let script = Script::new(

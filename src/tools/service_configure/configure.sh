@@ -7,20 +7,8 @@ state() { systemctl show --no-pager -p Id,LoadState,ActiveState,SubState,UnitFil
 install_of() { systemctl cat --no-pager -- "$1" 2>/dev/null | sed -n '/^\[Install\]/,/^\[[^I]/p' | grep -E '^(WantedBy|RequiredBy|Alias|Also)[ 	]*='; }
 named() { install_of "$2" | sed -n "s/^$1[ 	]*=//p" | tr ' ' '\n' | sed '/^$/d'; }
 # The units whose files are treated along with this one (Also=), itself included.
-configured_with() {
-	todo=$1 seen=
-	while [ -n "$todo" ]; do
-		next=
-		for u in $todo; do
-			case " $seen " in *" $u "*) continue ;; esac
-			seen="$seen $u"
-			next="$next $(named Also "$u" | tr '\n' ' ')"
-		done
-		todo=${next# }
-		case $todo in *[!\ ]*) ;; *) todo= ;; esac
-	done
-	for u in $seen; do printf '%s\n' "$u"; done
-}
+goes_with() { named Also "$1"; }
+configured_with() { reached "$1" goes_with; }
 
 before=$(state) || { missing unit systemctl_failed; return 0; }
 section before
