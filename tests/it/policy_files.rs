@@ -60,7 +60,7 @@ fn a_planted_wrong_expectation_is_found() {
 fn the_example_answers_as_its_cases_expect() {
     let cases = example("cases.yaml");
     let output = policy(&["test", cases.to_str().unwrap(), "--config", CONFIG, "--directory", EXAMPLE]);
-    says(&output, 0, &["32 case(s), 0 difference(s)"]);
+    says(&output, 0, &["34 case(s), 0 difference(s)"]);
     let output = policy(&["check", "--config", CONFIG, "--directory", EXAMPLE]);
     says(&output, 0, &["night-read-only", "default-permit", "the exception to \"large-reads\"", "1 warning(s)"]);
     // Each rule of the example decides some case.
