@@ -29,7 +29,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
-pub use files::Files;
+pub use files::{Files, RootFault};
 pub use guard::{Guard, PiiAction};
 pub use policy::{PolicyException, SiteFile, SitePolicy};
 pub use problem::{Problem, Problems, did_you_mean};
@@ -333,7 +333,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         guard: guard::guard(&mut root),
         probe: probe::probe(&mut root, &engagements),
         log: settings::log(&mut root, profile),
-        policy: policy::policy(&mut root, &targets, tools),
+        policy: policy::policy(&mut root, tools),
         targets,
         data_dir,
         targets_file: settings::targets_file(&mut root),

@@ -5,7 +5,7 @@ use ring::digest;
 
 use super::site::{catalogue, site_files};
 use crate::{
-    config::{Config, SiteFile},
+    config::{Config, RootFault, SiteFile},
     fleet::Registry,
     model::{Target, TargetId, hex},
     pipeline::Rules,
@@ -20,6 +20,9 @@ pub enum RulesError {
         "target {0} is configured and was imported too: take it out of the configuration, or run `tailops target remove {0}`"
     )]
     Clash(TargetId),
+    /// A registered target's roots lead where they must not.
+    #[error(transparent)]
+    Roots(#[from] RootFault),
     /// The site's policies cannot be used.
     #[error("the site's policies are not valid\n{0}")]
     Policy(#[from] SiteProblems),
@@ -54,6 +57,10 @@ fn all_targets(config: &Config, stored: Vec<Target>) -> Result<Vec<Target>, Rule
         return Err(RulesError::Clash(twice.id.clone()));
     }
     targets.extend(stored);
+    // Those of the file itself were checked with it.
+    for target in targets.iter_mut().filter(|target| target.registered.is_some()) {
+        config.adopt(target)?;
+    }
     Ok(targets)
 }
 

@@ -7,7 +7,7 @@ use super::{
     section::{Section, Value},
     settings::add_new,
 };
-use crate::model::{EngagementId, TargetKind};
+use crate::model::{EngagementId, Target, TargetId, TargetKind};
 
 /// The longest content a written file may have, at most, in bytes.
 const MOST_BYTES: u64 = 10_000_000;
@@ -139,7 +139,44 @@ pub(super) fn check_state(section: &Section<'_>, roots: &[PathBuf], data_dir: &P
     }
 }
 
+/// A registered target whose roots lead where they must not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("target {target}: its root {root:?} shares files with {what}")]
+pub struct RootFault {
+    target: TargetId,
+    root: String,
+    what: String,
+}
+
 impl Config {
+    /// Makes a registered target one of this configuration's, as if it stood in it: a local one gets the data root of
+    /// its engagement. Errors where one of its roots shares files with the service's own state or with the data root
+    /// of another engagement.
+    pub fn adopt(&self, target: &mut Target) -> Result<(), RootFault> {
+        if target.kind != TargetKind::Local {
+            return Ok(());
+        }
+        let fault = |root: &Path, what: String| {
+            Err(RootFault { target: target.id.clone(), root: root.display().to_string(), what })
+        };
+        if let Some(root) = over_state(&target.roots, &self.data_dir) {
+            return fault(root, "data_dir, where the service keeps its keys".to_owned());
+        }
+        for Engagement { id, data_root, .. } in &self.engagements {
+            let Some(data_root) = data_root.as_ref().filter(|_| *id != target.engagement) else { continue };
+            if let Some(root) = target.roots.iter().find(|root| overlap(root, data_root)) {
+                return fault(root, format!("the data_root of engagement {id}"));
+            }
+        }
+        let own = self.engagements.iter().find(|engagement| engagement.id == target.engagement);
+        if let Some(data_root) = own.and_then(|engagement| engagement.data_root.as_ref())
+            && !target.roots.iter().any(|root| data_root.starts_with(root))
+        {
+            target.roots.push(data_root.clone());
+        }
+        Ok(())
+    }
+
     /// A file root of this machine that shares files with the service's own state. There is none in what [`super::load`]
     /// gives; ask again where `data_dir` was replaced afterwards.
     pub fn root_over_state(&self) -> Option<&Path> {
@@ -180,6 +217,28 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn p78_a_registered_target_gets_its_own_data_root_and_reaches_no_other() {
+        let config = load(Path::new("t"), &format!("data_dir = \"/var/lib/tailops\"\n{TWO}"), &[]).unwrap();
+        let registered = |kind: &str, root: &str| {
+            let text = format!(
+                "version: \"1.0\"\ntargets:\n  x: {{type: {kind}, executor: {kind}, capabilities: [], constraints: {{roots: [\"{root}\"]}}}}\n"
+            );
+            let home = EngagementId::from("a");
+            crate::config::read_registry(Path::new("t.yaml"), &text, &home, &config.engagement_ids()).unwrap().remove(0)
+        };
+        for root in ["/srv", "/srv/b", "/srv/b/c", "/var/lib", "/var/lib/tailops", "/var/lib/tailops/keys"] {
+            let fault = config.adopt(&mut registered("local", root)).expect_err(root).to_string();
+            assert!(fault.starts_with(&format!("target x: its root {root:?} shares files with")), "{fault}");
+        }
+        let mut own = registered("local", "/var/log");
+        config.adopt(&mut own).unwrap();
+        assert_eq!(own.roots, [Path::new("/var/log"), Path::new("/srv/a")]);
+        let mut inside = registered("local", "/srv/a");
+        config.adopt(&mut inside).unwrap();
+        assert_eq!(inside.roots, [Path::new("/srv/a")]);
     }
 
     #[test]

@@ -6,12 +6,12 @@ use std::{collections::BTreeSet, path::PathBuf};
 use jiff::{Timestamp, tz::TimeZoneDatabase};
 
 use super::{
-    fleet::absolute_directory,
+    fleet::{absolute_directory, label, list},
     problem::did_you_mean,
     section::{Section, Value},
     settings::add_new,
 };
-use crate::model::{Target, TargetId};
+use crate::model::TargetId;
 
 /// The most exceptions there may be: each is looked at in every call.
 const MOST: usize = 64;
@@ -64,7 +64,7 @@ pub struct PolicyException {
 }
 
 /// `[policy]`.
-pub(super) fn policy(root: &mut Section<'_>, targets: &[Target], tools: &[&str]) -> SitePolicy {
+pub(super) fn policy(root: &mut Section<'_>, tools: &[&str]) -> SitePolicy {
     let mut section = root.section("policy");
     let default = SitePolicy::default();
     let directory = section.value("directory").and_then(|value| absolute_directory(&value));
@@ -76,8 +76,7 @@ pub(super) fn policy(root: &mut Section<'_>, targets: &[Target], tools: &[&str])
         }
         Some(items)
     });
-    let ids: Vec<&str> = targets.iter().map(|target| target.id.as_str()).collect();
-    let exceptions = items.unwrap_or_default().into_iter().filter_map(|item| exception(item.section(), &ids, tools));
+    let exceptions = items.unwrap_or_default().into_iter().filter_map(|item| exception(item.section(), tools));
     let exceptions = exceptions.collect();
     section.finish();
     SitePolicy { directory, files: None, time_zone, exceptions }
@@ -96,7 +95,7 @@ fn zone(value: &Value<'_>) -> Option<String> {
 }
 
 /// One exception; none only if something required is missing or wrong, which is then reported.
-fn exception(mut section: Section<'_>, ids: &[&str], tools: &[&str]) -> Option<PolicyException> {
+fn exception(mut section: Section<'_>, tools: &[&str]) -> Option<PolicyException> {
     let policy =
         section.required("policy", "\"night-read-only\"").and_then(|value| words(&value, "the id of a policy"));
     let owner =
@@ -104,7 +103,7 @@ fn exception(mut section: Section<'_>, ids: &[&str], tools: &[&str]) -> Option<P
     let reason = section.required("reason", "\"ticket OPS-7\"").and_then(|value| words(&value, "why it is needed"));
     let expires = section.required("expires", "\"2026-12-01T00:00:00Z\"").and_then(|value| moment(&value));
     let subject = section.value("subject").map(|value| words(&value, "the subject of a token"));
-    let targets = section.value("targets").map(|value| listed(&value, "target", ids));
+    let targets = section.value("targets").map(|value| target_ids(&value));
     let tools = section.value("tools").map(|value| listed(&value, "tool", tools));
     section.finish();
     Some(PolicyException {
@@ -114,7 +113,7 @@ fn exception(mut section: Section<'_>, ids: &[&str], tools: &[&str]) -> Option<P
         expires: expires?,
         // One that cannot be read must not widen the exception to everybody.
         subject: subject.map_or(Some(None), |subject| subject.map(Some))?,
-        targets: targets.map(|targets| targets.into_iter().map(TargetId::from).collect()),
+        targets,
         tools,
     })
 }
@@ -137,6 +136,14 @@ fn moment(value: &Value<'_>) -> Option<Timestamp> {
         value.refuse(format_args!("must be {WANTED}, not {text:?}"));
     }
     moment
+}
+
+/// Ids of targets. Which there are is known only where policies are loaded: some are imported.
+fn target_ids(value: &Value<'_>) -> BTreeSet<TargetId> {
+    if value.items("target names").as_ref().is_some_and(Vec::is_empty) {
+        value.refuse("must name at least one target");
+    }
+    list(value, "target names", label).into_iter().map(TargetId::from).collect()
 }
 
 fn listed(value: &Value<'_>, what: &str, known: &[&str]) -> BTreeSet<String> {

@@ -255,7 +255,7 @@ fn an_exception_needs_owner_reason_and_an_end_in_utc() {
         ("subject = 5", "subject: must be"),
         ("subject = \" \"", "subject: must say"),
         ("targets = []", "targets: must name at least one target"),
-        ("targets = [\"webb\"]", "targets[0]: there is no target \"webb\", did you mean web?"),
+        ("targets = [\"We b\"]", "targets[0]: \"We b\" is no label"),
         ("tools = [\"file_raed\"]", "tools[0]: there is no tool \"file_raed\", did you mean file_read?"),
         ("until = 1", "until: unknown key"),
     ] {

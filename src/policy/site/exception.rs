@@ -3,8 +3,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Rule, SiteProblem, problem::did_you_mean, request::Facts};
-use crate::config::PolicyException;
+use super::{Rule, SiteProblem, request::Facts};
+use crate::{
+    config::{PolicyException, did_you_mean},
+    model::Target,
+};
 
 /// The furthest an exception may reach.
 const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
@@ -14,11 +17,12 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 pub(super) struct Exceptions(Vec<PolicyException>);
 
 impl Exceptions {
-    /// Checks `list` against the policies there are. Problems go to the first list, expired exceptions to the second.
+    /// Checks `list` against the policies and, where they are known, the targets there are. Problems go to the first list, expired exceptions to the second.
     pub(super) fn check<'r>(
         list: &[PolicyException],
         rule: impl Fn(&str) -> Option<&'r Rule>,
         ids: &[&str],
+        targets: Option<&[Target]>,
         now: Timestamp,
     ) -> (Self, Vec<SiteProblem>, Vec<SiteProblem>) {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
@@ -41,6 +45,14 @@ impl Exceptions {
                     problems.push(about(".policy", format!("{id:?} forbids nothing that could be excepted")));
                 }
                 Some(_) => {}
+            }
+            for target in exception.targets.iter().flatten() {
+                let known = targets.unwrap_or_default();
+                if targets.is_some() && !known.iter().any(|known| known.id == *target) {
+                    let hint = did_you_mean(target.as_str(), known.iter().map(|known| known.id.as_str()));
+                    let message = format!("there is no target {:?}{}", target.as_str(), hint.unwrap_or_default());
+                    problems.push(about(".targets", message));
+                }
             }
             if exception.expires <= now {
                 let message = format!(

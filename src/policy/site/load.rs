@@ -14,11 +14,11 @@ use moka::sync::Cache;
 use super::{
     Loaded, REMEMBERED, Rule, SiteProblem, SiteProblems, SiteSource,
     exception::Exceptions,
-    problem::{Report, at, did_you_mean},
+    problem::{Report, at},
     schema::{Fields, schema_of},
     vocabulary::{Vocabulary, asks_for_approval},
 };
-use crate::config::SiteFile;
+use crate::config::{SiteFile, did_you_mean};
 
 /// The default set: embedded, before the site's own files.
 const DEFAULT: (&str, &str) = ("acl/default.cedar", include_str!("../../../acl/default.cedar"));
@@ -103,7 +103,13 @@ pub(super) fn load(source: &SiteSource<'_>) -> Result<Loaded, SiteProblems> {
     }
 
     let ids: Vec<&str> = rules.iter().filter(|(_, rule)| rule.own).map(|(id, _)| id.as_str()).collect();
-    let (exceptions, wrong, expired) = Exceptions::check(source.exceptions, |id| rules.get(id), &ids, source.now);
+    let (exceptions, wrong, expired) = Exceptions::check(
+        source.exceptions,
+        |id| rules.get(id),
+        &ids,
+        source.inventory.map(|inventory| inventory.targets),
+        source.now,
+    );
     problems.extend(wrong);
     warnings.extend(expired);
     match zone {

@@ -85,13 +85,3 @@ pub(super) fn at(file: &str, text: &str, offset: usize, message: impl fmt::Displ
     let place = Some((before.matches('\n').count() + 1, column));
     SiteProblem { file: file.to_owned(), place, message: message.to_string() }
 }
-
-/// `, did you mean …?` if one of `known` is near what was `given`.
-pub(super) fn did_you_mean<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
-    known
-        .into_iter()
-        .map(|known| (strsim::jaro_winkler(known, given), known))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| format!(", did you mean {known:?}?"))
-}

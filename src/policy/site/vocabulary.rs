@@ -7,12 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cedar_policy::{Policy, Schema};
 use serde_json::Value;
 
-use super::{
-    Inventory, ToolFacts,
-    problem::{Report, did_you_mean},
-    schema::Fields,
-};
-use crate::model::Scope;
+use super::{Inventory, ToolFacts, problem::Report, schema::Fields};
+use crate::{config::did_you_mean, model::Scope};
 
 /// The operators that compare what stands on their two sides.
 const COMPARISONS: [&str; 5] = ["==", "!=", "contains", "containsAll", "containsAny"];

@@ -1,6 +1,9 @@
 //! What a site's files may not say: every mistake is refused when they are loaded, with its place.
 
+use std::collections::BTreeSet;
+
 use super::{Site, exception, forbid};
+use crate::config::PolicyException;
 
 /// The problem of `text`, which must be the only one.
 #[track_caller]
@@ -16,14 +19,14 @@ fn a_misspelt_name_is_refused_with_its_place() {
         (forbid("resource.segmnt == \"staging\""), "site.cedar:3:8: "),
         (forbid("context.args.unit == \"a\""), "site.cedar:3:8: "),
         (forbid("context.risk_level > \"high\""), "site.cedar:3:"),
-        (forbid("principal.scopes.contains(\"system:raed\")"), "3:34: there is no scope \"system:raed\", did you mean \"system:read\"?"),
+        (forbid("principal.scopes.contains(\"system:raed\")"), "3:34: there is no scope \"system:raed\", did you mean system:read?"),
         (forbid("[\"system:raed\"].containsAny(principal.scopes)"), "there is no scope \"system:raed\""),
-        (forbid("resource.segment == \"stagng\""), "3:28: there is no segment \"stagng\", did you mean \"staging\"?"),
+        (forbid("resource.segment == \"stagng\""), "3:28: there is no segment \"stagng\", did you mean staging?"),
         (forbid("[\"production-a\", \"stagng\"].contains(resource.segment)"), "there is no segment \"stagng\""),
-        (forbid("principal.engagement == \"amce\""), "there is no engagement \"amce\", did you mean \"acme\"?"),
-        (forbid("context.risk == \"hihg\""), "there is no risk \"hihg\", did you mean \"high\"?"),
+        (forbid("principal.engagement == \"amce\""), "there is no engagement \"amce\", did you mean acme?"),
+        (forbid("context.risk == \"hihg\""), "there is no risk \"hihg\", did you mean high?"),
         (forbid("context.effect != \"raed\""), "there is no effect \"raed\""),
-        (forbid("resource == Target::\"prod-2\""), "3:28: there is no Target::\"prod-2\", did you mean \"prod-1\"?"),
+        (forbid("resource == Target::\"prod-2\""), "3:28: there is no Target::\"prod-2\", did you mean prod-1?"),
         (forbid("resource == Gateway::\"gate\""), "there is no Gateway::\"gate\""),
         (
             "@id(\"x\") forbid (principal, action == Action::\"service_contrl\", resource);".to_owned(),
@@ -33,7 +36,7 @@ fn a_misspelt_name_is_refused_with_its_place() {
         ("@id(\"x\") forbid (principal, action, resource == Target::\"prod-9\");".to_owned(), "prod-9"),
         (
             "@id(\"x\") forbid (principal, action == Action::\"service_control\", resource) when { context.args.action == \"restrat\" };".to_owned(),
-            "there is no word for this argument \"restrat\", did you mean \"restart\"?",
+            "there is no word for this argument \"restrat\", did you mean restart?",
         ),
         (
             "@id(\"x\") forbid (principal, action == Action::\"service_control\", resource) when { context.args.wait_s > 3 };".to_owned(),
@@ -59,7 +62,7 @@ fn what_is_no_policy_of_ours_is_refused() {
         ("@id(\"default-permit\") forbid (principal, action, resource);", "already, in acl/default.cedar"),
         (
             "@id(\"x\") @descripton(\"y\") forbid (principal, action, resource);",
-            "unknown annotation @descripton, did you mean \"description\"?",
+            "unknown annotation @descripton, did you mean description?",
         ),
         (
             "@id(\"x\") @ask(\"y\") permit (principal, action, resource) when { context.approved };",
@@ -121,6 +124,13 @@ fn an_exception_that_names_nothing_or_reaches_too_far_is_refused() {
         let problems = site.load().expect_err(policy).to_string();
         assert!(problems.contains(wanted), "{problems}");
     }
+    let misspelt =
+        PolicyException { targets: Some(BTreeSet::from(["prod1".into()])), ..exception("x", "2026-12-01T00:00:00Z") };
+    let problems = Site { exceptions: vec![misspelt], ..Site::new(&text) }.load().unwrap_err().to_string();
+    assert!(
+        problems.contains("policy.exceptions[0].targets: there is no target \"prod1\", did you mean prod-1?"),
+        "{problems}"
+    );
     let expired = Site { exceptions: vec![exception("x", "2026-11-21T12:00:00Z")], ..Site::new(&text) };
     let warnings = expired.load().unwrap().warnings().iter().map(ToString::to_string).collect::<Vec<_>>();
     assert!(warnings.iter().any(|warning| warning.contains("expired at 2026-11-21T12:00:00Z")), "{warnings:?}");
