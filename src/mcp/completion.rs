@@ -25,7 +25,17 @@ use crate::{
 const KEPT: Duration = Duration::from_secs(10);
 const MOST_KEPT: u64 = 256;
 /// The most units that `service_list` gives at once.
-const UNITS: u32 = 500;
+const MOST_UNITS: u32 = 500;
+
+/// Where words come from: in the answer of `tool`, the field `word` of each entry of the list `list`.
+struct Source {
+    tool: &'static str,
+    list: &'static str,
+    word: &'static str,
+}
+
+const TARGETS: Source = Source { tool: "fleet_list", list: "targets", word: "id" };
+const UNITS: Source = Source { tool: "service_list", list: "units", word: "unit" };
 
 /// Whose words of what: target ids, or the units of a target.
 type Key = (Jti, Option<String>);
@@ -95,16 +105,16 @@ impl Completions {
         if let Some(kept) = self.kept.get(&key).filter(|kept| Arc::ptr_eq(&kept.rules, &rules)) {
             return Ok(kept.words);
         }
-        let (tool, arguments, list, word) = match &key.1 {
-            None => ("fleet_list", page(None), "/data/targets", "id"),
-            Some(target) => ("service_list", units_of(target), "/data/units", "name"),
+        let (Source { tool, list, word }, arguments) = match &key.1 {
+            None => (TARGETS, page(None)),
+            Some(target) => (UNITS, units_of(target)),
         };
         if !asking.sees(tool) {
             return Ok(Arc::default());
         }
         match asking.call(tool, arguments).await {
             Ok(envelope) => {
-                let entries = envelope.pointer(list).and_then(Value::as_array).into_iter().flatten();
+                let entries = envelope.get("data").and_then(|data| data.get(list)?.as_array()).into_iter().flatten();
                 let words: Arc<[String]> =
                     entries.filter_map(|entry| Some(entry.get(word)?.as_str()?.to_owned())).collect();
                 self.kept.insert(key, Words { rules, words: words.clone() });
@@ -117,7 +127,7 @@ impl Completions {
 }
 
 fn units_of(target: &str) -> Map<String, Value> {
-    Map::from_iter([("target".into(), target.into()), ("limit".into(), UNITS.into())])
+    Map::from_iter([("target".into(), target.into()), ("limit".into(), MOST_UNITS.into())])
 }
 
 /// The words that begin with `typed`, at most as many as one answer may hold.
@@ -132,6 +142,15 @@ fn matching(words: &[String], typed: &str) -> CompletionInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tools_answer_with_the_words_that_are_looked_for() {
+        for Source { tool, list, word } in [TARGETS, UNITS] {
+            let schema = (tools::find(tool).unwrap().spec().output)();
+            let entry = &schema["properties"][list]["items"]["properties"];
+            assert_eq!(entry[word]["type"], "string", "{tool}: {list}[].{word} is not in {schema}");
+        }
+    }
 
     #[test]
     fn at_most_a_hundred_words_and_how_many_there_are() {
