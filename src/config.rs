@@ -29,7 +29,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
-pub use files::{Files, RootFault};
+pub use files::{Files, Places, RootFault};
 pub use guard::{Guard, PiiAction};
 pub use policy::{PolicyException, SiteFile, SitePolicy};
 pub use problem::{Problem, Problems, did_you_mean};

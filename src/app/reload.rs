@@ -27,11 +27,11 @@ const RECORDED: usize = 20;
 /// Where the database keeps [`registry_facts`].
 pub(super) const FACTS: &str = "registry";
 
-/// What the command line must know of the configuration in force to import targets: the engagements and the targets
-/// that are configured, as JSON.
+/// What the command line must know of the configuration in force to import targets: the engagements, the targets
+/// that are configured and whose the directories are, as JSON.
 pub fn registry_facts(config: &Config) -> String {
     let targets: Vec<Value> = config.targets.iter().chain(&config.registered).map(registry_entry).collect();
-    json!({"engagements": config.engagement_ids(), "targets": targets}).to_string()
+    json!({"engagements": config.engagement_ids(), "targets": targets, "places": config.places()}).to_string()
 }
 
 /// What came of a reload.

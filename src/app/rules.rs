@@ -57,9 +57,10 @@ fn all_targets(config: &Config, stored: Vec<Target>) -> Result<Vec<Target>, Rule
         return Err(RulesError::Clash(twice.id.clone()));
     }
     targets.extend(stored);
+    let places = config.places();
     // Those of the file itself were checked with it.
     for target in targets.iter_mut().filter(|target| target.registered.is_some()) {
-        config.adopt(target)?;
+        places.adopt(target)?;
     }
     Ok(targets)
 }

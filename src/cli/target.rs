@@ -20,8 +20,8 @@ use super::{
 use crate::{
     app::registry_facts,
     audit::Audit,
-    config::{read_registry, registry_entry, registry_file},
-    model::{Clock, EngagementId, SystemClock},
+    config::{Places, read_registry, registry_entry, registry_file},
+    model::{Clock, EngagementId, SystemClock, Target},
     store::{Store, TargetRow},
 };
 
@@ -107,6 +107,8 @@ struct Import<'a> {
 struct Configured {
     engagements: Vec<EngagementId>,
     targets: Vec<Value>,
+    /// None where an earlier version ran last.
+    places: Option<Places>,
 }
 
 impl Configured {
@@ -159,6 +161,11 @@ impl Desk<'_> {
             clashes.map(|target| format!("{file}: target {} is configured already", target.id)).collect();
         if !clashes.is_empty() {
             return Err(registry_invalid(&clashes));
+        }
+        let fault = |target: &Target| configured.places.as_ref()?.adopt(&mut target.clone()).err();
+        let faults: Vec<String> = targets.iter().filter_map(fault).map(|fault| format!("{file}: {fault}")).collect();
+        if !faults.is_empty() {
+            return Err(registry_invalid(&faults));
         }
         let (now, by) = (SystemClock.now().to_string(), local_user());
         let wanted: BTreeMap<String, TargetRow> = targets

@@ -1,6 +1,11 @@
 //! `[files]`: what may be written into files on targets; and each engagement's own directory, which no other may see.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     Config, Engagement,
@@ -148,7 +153,16 @@ pub struct RootFault {
     what: String,
 }
 
-impl Config {
+/// The directories of this machine that are somebody's own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Places {
+    /// Where the service keeps its state.
+    data_dir: PathBuf,
+    /// The data root of each engagement that has one.
+    data_roots: BTreeMap<EngagementId, PathBuf>,
+}
+
+impl Places {
     /// Makes a registered target one of this configuration's, as if it stood in it: a local one gets the data root of
     /// its engagement. Errors where one of its roots shares files with the service's own state or with the data root
     /// of another engagement.
@@ -162,19 +176,25 @@ impl Config {
         if let Some(root) = over_state(&target.roots, &self.data_dir) {
             return fault(root, "data_dir, where the service keeps its keys".to_owned());
         }
-        for Engagement { id, data_root, .. } in &self.engagements {
-            let Some(data_root) = data_root.as_ref().filter(|_| *id != target.engagement) else { continue };
+        for (id, data_root) in self.data_roots.iter().filter(|(id, _)| **id != target.engagement) {
             if let Some(root) = target.roots.iter().find(|root| overlap(root, data_root)) {
                 return fault(root, format!("the data_root of engagement {id}"));
             }
         }
-        let own = self.engagements.iter().find(|engagement| engagement.id == target.engagement);
-        if let Some(data_root) = own.and_then(|engagement| engagement.data_root.as_ref())
+        if let Some(data_root) = self.data_roots.get(&target.engagement)
             && !target.roots.iter().any(|root| data_root.starts_with(root))
         {
             target.roots.push(data_root.clone());
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// Whose the directories are.
+    pub fn places(&self) -> Places {
+        let own = |engagement: &Engagement| Some((engagement.id.clone(), engagement.data_root.clone()?));
+        Places { data_dir: self.data_dir.clone(), data_roots: self.engagements.iter().filter_map(own).collect() }
     }
 
     /// A file root of this machine that shares files with the service's own state. There is none in what [`super::load`]
@@ -230,14 +250,14 @@ mod tests {
             crate::config::read_registry(Path::new("t.yaml"), &text, &home, &config.engagement_ids()).unwrap().remove(0)
         };
         for root in ["/srv", "/srv/b", "/srv/b/c", "/var/lib", "/var/lib/tailops", "/var/lib/tailops/keys"] {
-            let fault = config.adopt(&mut registered("local", root)).expect_err(root).to_string();
+            let fault = config.places().adopt(&mut registered("local", root)).expect_err(root).to_string();
             assert!(fault.starts_with(&format!("target x: its root {root:?} shares files with")), "{fault}");
         }
         let mut own = registered("local", "/var/log");
-        config.adopt(&mut own).unwrap();
+        config.places().adopt(&mut own).unwrap();
         assert_eq!(own.roots, [Path::new("/var/log"), Path::new("/srv/a")]);
         let mut inside = registered("local", "/srv/a");
-        config.adopt(&mut inside).unwrap();
+        config.places().adopt(&mut inside).unwrap();
         assert_eq!(inside.roots, [Path::new("/srv/a")]);
     }
 

@@ -9,7 +9,7 @@ use crate::{
     served::{Place, Served, refuses, serve},
 };
 
-const CONFIG: &str = "data_dir = \"DATA\"\nnode.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\n[engagements.default]\n[engagements.other]\n\
+const CONFIG: &str = "data_dir = \"DATA\"\nnode.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\n[engagements.default]\n[engagements.other]\ndata_root = \"/srv/other\"\n\
     [targets.here]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:admin\"]\n";
 
 /// The shape that predecessors documented.
@@ -34,6 +34,14 @@ fn two() -> String {
             .replace("\"ssh\"   ", "\"docker\"")
             .replace("    metadata", "    engagement: other\n    metadata")
     )
+}
+
+/// A target on the gateway's own machine with this file root.
+fn local(root: &str) -> String {
+    let target = format!(
+        "{{type: local, executor: local, capabilities: [\"file:read\"], constraints: {{roots: [\"{root}\"]}}}}"
+    );
+    format!("version: \"1.0\"\ntargets:\n  mine: {target}\n")
 }
 
 #[tokio::test]
@@ -134,6 +142,8 @@ async fn an_import_is_all_or_nothing() {
         (two(), &["--engagement", "nobody"], "there is no engagement \"nobody\"; there is default, other"),
         (two().replace("engagement: other", "engagement: nobody"), &[], "no engagement \"nobody\""),
         ("version: [".to_owned(), &[], "targets.yaml:1:"),
+        (local("/srv/other/notes"), &[], "shares files with the data_root of engagement other"),
+        (local(&place.file.with_file_name("data").display().to_string()), &[], "shares files with data_dir"),
     ] {
         let file = place.beside("targets.yaml", &text);
         let arguments = [&["target", "import", file.to_str().unwrap()], arguments].concat();
