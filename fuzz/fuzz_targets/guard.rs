@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tailops::{
+    config,
     guard::{Guard, GuardLimits},
     model::Content,
 };
@@ -13,7 +14,7 @@ const LIMITS: GuardLimits =
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
-    let guard = Guard::new(LIMITS);
+    let guard = Guard::new(LIMITS, &config::Guard::default());
     let once = guard.text(&text);
     assert!(once.text.len() <= LIMITS.max_string_bytes, "{} bytes", once.text.len());
     let hidden = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
@@ -22,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(twice.text, once.text, "guarding twice changes something");
 
     if let Ok(value) = serde_json::from_slice::<Value>(data) {
-        let (content, _) = guard.release(Content::new(value)).into_parts();
+        let (content, ..) = guard.release(Content::new(value)).into_parts();
         let length = serde_json::to_vec(&content.data).map_or(usize::MAX, |json| json.len());
         assert!(length <= LIMITS.max_total_bytes, "{length} bytes leave");
     }

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use tailops::{
+    config,
     guard::{Guard, GuardLimits},
     model::{Captured, Operation, RawOutput, ScriptOutput, Step, StepOutcome, StepOutput},
     tools::ALL,
@@ -34,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
         });
     }
     if let Ok(content) = tool.render(&RawOutput { operation, outputs }) {
-        Guard::new(GuardLimits::default()).release(content);
+        Guard::new(GuardLimits::default(), &config::Guard::default()).release(content);
     }
 });
 

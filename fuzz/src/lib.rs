@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 
 use serde_json::{Map, Value};
 use tailops::{
-    config,
+    config::{self, Config},
     fleet::Registry,
-    model::{EngagementId, Operation},
+    model::{EngagementId, Jti, Operation},
     tools::{ALL, PlanContext, Tool, ToolError},
 };
 
@@ -20,12 +20,19 @@ kind = "local"
 engagement = "lab"
 capabilities = ["admin"]
 roots = ["/var/log"]
+[probe]
+networks = ["127.0.0.0/8", "::1/128"]
+[probe.urls.health]
+url = "http://127.0.0.1:8080/healthz"
+approval = "required"
 "#;
 
 /// One fleet and the moment in which everything happens.
 pub struct Lab {
     engagement: EngagementId,
+    token: Jti,
     registry: Registry,
+    config: Config,
     now: jiff::Timestamp,
 }
 
@@ -36,15 +43,17 @@ impl Lab {
         let config = config::load(Path::new("lab.toml"), CONFIG, &names).expect("the lab's configuration is valid");
         Self {
             engagement: "lab".into(),
-            registry: Registry::new(config.targets),
+            token: "fuzz".into(),
+            registry: Registry::new(config.targets.iter().cloned()),
+            config,
             now: "2026-11-21T12:00:00Z".parse().expect("a time"),
         }
     }
 
     /// What `tool` would do with these arguments.
     pub fn plan(&self, tool: &dyn Tool, arguments: &Map<String, Value>) -> Result<Operation, ToolError> {
-        let Self { engagement, registry, now } = self;
-        tool.plan(arguments, &PlanContext { engagement, registry, now: *now })
+        let Self { engagement, token, registry, config: Config { probe, files, .. }, now } = self;
+        tool.plan(arguments, &PlanContext { engagement, token, registry, probe, paths: None, files, now: *now })
     }
 
     /// The operation of a tool's case file.
