@@ -4,6 +4,7 @@
 mod files;
 mod fleet;
 mod guard;
+mod node;
 mod policy;
 mod probe;
 mod problem;
@@ -12,6 +13,8 @@ mod reload;
 mod section;
 mod settings;
 mod show;
+mod tailnet;
+mod tls;
 mod yaml;
 
 use std::{
@@ -31,9 +34,12 @@ use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target
 
 pub use files::{Files, Places, RootFault};
 pub use guard::{Guard, PiiAction};
+pub use node::{EmbeddedNode, HostNode, Node, NodeCredential};
 pub use policy::{PolicyException, SiteFile, SitePolicy};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use registry::{read_registry, registry_entry, registry_file};
+pub use tailnet::{CAPABILITY, GrantsMode, Tailnet};
+pub use tls::Tls;
 
 /// Where the service keeps its state unless it is told.
 pub const DATA_DIR: &str = "/var/lib/tailops";
@@ -47,8 +53,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How it is on the network.
     pub node: Node,
+    /// Which peers of the tailnet may come in, and with which rights.
+    pub tailnet: Tailnet,
     /// Limits of HTTP itself.
     pub http: Http,
+    /// Whether HTTP is wrapped in TLS, and with which certificate.
+    pub tls: Tls,
     /// How often something may happen.
     pub limits: Limits,
     /// MCP sessions of older protocol revisions.
@@ -129,16 +139,6 @@ impl FromStr for Profile {
     }
 }
 
-/// How the service is on the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
-    /// On this machine only.
-    Loopback {
-        /// Where: never empty, each passes [`is_loopback`].
-        listen: Vec<SocketAddr>,
-    },
-}
-
 /// Whether loopback mode may listen on `ip`: exactly 127.0.0.1 or ::1. The rest of 127/8 and mapped addresses are
 /// refused: nothing that merely looks local.
 pub fn is_loopback(ip: IpAddr) -> bool {
@@ -150,6 +150,9 @@ pub fn is_loopback(ip: IpAddr) -> bool {
 pub struct Http {
     /// The names a request's Host may have, lower case, without port.
     pub hosts: Vec<String>,
+    /// The local users whose processes may relay requests of tailnet peers on a loopback listener, by uid: `tailscale
+    /// serve` in front of the gateway, which runs as uid 0.
+    pub trusted_proxies: BTreeSet<u32>,
     /// The values a request's Origin may have. A request without Origin comes from no browser and passes.
     pub origins: Vec<String>,
     /// The largest body, in bytes.
@@ -172,6 +175,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into(),
+            trusted_proxies: BTreeSet::new(),
             origins: Vec::new(),
             max_body_bytes: 50_000_000,
             max_header_bytes: 16 << 10,
@@ -324,7 +328,9 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
     let targets = fleet::targets(&mut root, &engagements, &data_dir);
     let config = Config {
         profile,
-        node: settings::node(&mut root),
+        node: node::node(&mut root),
+        tailnet: tailnet::tailnet(&mut root),
+        tls: tls::tls(&mut root),
         http: settings::http(&mut root),
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
@@ -366,6 +372,8 @@ impl Config {
             profile: Profile::Development,
             data_dir,
             node: Node::Loopback { listen: vec![listen] },
+            tailnet: Tailnet::default(),
+            tls: Tls::Off,
             http: Http::default(),
             limits: Limits::default(),
             sessions: Sessions::default(),

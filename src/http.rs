@@ -125,7 +125,7 @@ async fn serve_connection(
     };
     let phase = Phase::default();
     let line = Arc::new(Line { address: connection.peer, peer, phase: phase.clone() });
-    let stream = match threads::adopt(connection.stream) {
+    let stream = match connection.stream.adopt() {
         Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(%error, "a connection could not be taken over");

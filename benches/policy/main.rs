@@ -22,7 +22,7 @@ use tailops::{
     model::{Clock, EngagementId, Operation, Scope, ScopeSet, SystemClock},
     policy::Decision,
     store::Store,
-    tailnet::Peer,
+    tailnet::{Grants, Peer},
     tools::{self, PlanContext},
 };
 
@@ -132,6 +132,7 @@ async fn caller(folder: &Path) -> Result<Caller> {
         tailnet: None,
         address: ([127, 0, 0, 1], 1).into(),
         uid: Some(UID),
+        grants: Grants::Unrestricted,
     };
     let checker = Authenticator::open(store, folder.to_owned(), clock).await?;
     let bearer: &str = minted.token.expose_secret();

@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Node},
     model::{Clock, Scope, ScopeSet, SystemClock},
     store::DirectoryError,
-    tailnet::{BindError, Loopback},
+    tailnet::{self, BindError, Loopback},
 };
 
 /// How long a token that `serve --dev` made lives.
@@ -105,11 +105,7 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
     // Before the lock names this process: `tailops reload` must not end a service that is starting.
     let mut hangup = signal(SignalKind::hangup())?;
     let lock = open_directory(&config.data_dir).map_err(in_use)?;
-    let Node::Loopback { listen } = &config.node;
-    let node = Loopback::bind(listen).await.map_err(|error| {
-        let code = if matches!(error, BindError::InUse { .. }) { 4 } else { 3 };
-        Exit::with(code, error)
-    })?;
+    let node = join(config).await?;
     if dev {
         let files = config.data_dir.join("files");
         DirBuilder::new().recursive(true).mode(0o700).create(&files).with_context(|| files.display().to_string())?;
@@ -117,7 +113,7 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut app = App::start(config, Arc::new(node), clock.clone(), lock).await.map_err(|error| {
+    let mut app = App::start(config, node, clock.clone(), lock).await.map_err(|error| {
         let code = if matches!(error, StartError::Rules(_)) { 3 } else { 1 };
         Exit::with(code, error)
     })?;
@@ -147,6 +143,22 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
         () = app.stop() => Ok(()),
         _ = terminate.recv() => Err(anyhow::anyhow!("stopped before every call had ended").into()),
         _ = interrupt.recv() => Err(anyhow::anyhow!("stopped before every call had ended").into()),
+    }
+}
+
+/// The node of the configured mode, listening.
+async fn join(config: &Config) -> Result<Arc<dyn tailnet::Node>, Exit> {
+    match &config.node {
+        Node::Loopback { listen } => {
+            let node = Loopback::bind(listen).await.map_err(|error| {
+                let code = if matches!(error, BindError::InUse { .. }) { 4 } else { 3 };
+                Exit::with(code, error)
+            })?;
+            Ok(Arc::new(node))
+        }
+        Node::Host(_) | Node::Embedded(_) => {
+            Err(Exit::with(3, anyhow::anyhow!("node.mode {:?} is not part of this build", config.node.mode())))
+        }
     }
 }
 

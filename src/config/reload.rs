@@ -18,7 +18,9 @@ impl Config {
             profile: _,
             data_dir,
             node,
+            tailnet,
             http,
+            tls,
             limits,
             sessions,
             exec,
@@ -36,12 +38,19 @@ impl Config {
         if *data_dir != new.data_dir {
             keys.push("data_dir");
         }
-        let (Node::Loopback { listen }, Node::Loopback { listen: new_listen }) = (node, &new.node);
-        if listen != new_listen {
-            keys.push("node.listen");
+        match (node, &new.node) {
+            (Node::Loopback { listen }, Node::Loopback { listen: new_listen }) if listen != new_listen => {
+                keys.push("node.listen");
+            }
+            (node, new_node) if node != new_node => keys.push("node"),
+            _ => {}
+        }
+        if *tailnet != new.tailnet {
+            keys.push("tailnet");
         }
         differing!(keys, Http, http, &new.http,
             hosts => "http.hosts",
+            trusted_proxies => "http.trusted_proxies",
             origins => "http.origins",
             max_body_bytes => "http.max_body",
             max_header_bytes => "http.max_header",
@@ -51,6 +60,9 @@ impl Config {
             body_timeout => "http.body_timeout",
             idle_timeout => "http.idle_timeout",
         );
+        if *tls != new.tls {
+            keys.push("tls");
+        }
         differing!(keys, Limits, limits, &new.limits,
             calls_per_minute => "limits.calls_per_minute",
             calls_burst => "limits.calls_burst",

@@ -2,16 +2,15 @@
 //! profiles forbid.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    net::Ipv6Addr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    DATA_DIR, Exec, Http, Limits, Log, LogFormat, Node, Profile, Sessions,
+    DATA_DIR, Exec, Http, Limits, Log, LogFormat, Profile, Sessions,
     fleet::absolute_directory,
-    is_loopback,
     section::{Section, Value},
 };
 use crate::model::format_duration;
@@ -51,43 +50,6 @@ pub(super) fn plain_file(text: &str) -> Option<PathBuf> {
     (fits && plain.as_os_str() == path.as_os_str()).then_some(plain)
 }
 
-/// `[node]`.
-pub(super) fn node(root: &mut Section<'_>) -> Node {
-    let mut section = root.section("node");
-    if let Some(mode) = section.value("mode") {
-        mode.choice(&[("loopback", ())]);
-    }
-    let mut listen = Vec::new();
-    if let Some(value) = section.value("listen") {
-        let items = value.item_or_items("addresses");
-        if items.is_empty() {
-            value.refuse("must name at least one address, such as \"127.0.0.1:8080\"");
-        }
-        for item in items {
-            if let Some(address) = address(&item) {
-                add_new(&mut listen, address, &item);
-            }
-        }
-    } else {
-        listen.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
-    }
-    section.finish();
-    Node::Loopback { listen }
-}
-
-fn address(value: &Value<'_>) -> Option<SocketAddr> {
-    let text = value.text("an address such as 127.0.0.1:8080")?;
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        value.refuse(format_args!("{text:?} is no address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\""));
-        return None;
-    };
-    if !is_loopback(address.ip()) {
-        value.refuse(format_args!("mode loopback listens on 127.0.0.1 and [::1] only, not on {}", address.ip()));
-        return None;
-    }
-    Some(address)
-}
-
 /// Adds `item` unless it is there already, which is reported.
 pub(super) fn add_new<T: PartialEq>(list: &mut Vec<T>, item: T, value: &Value<'_>) {
     if list.contains(&item) {
@@ -124,6 +86,7 @@ pub(super) fn http(root: &mut Section<'_>) -> Http {
     let max_connections = section.number("max_connections", default.max_connections, 1..=100_000);
     let http = Http {
         hosts,
+        trusted_proxies: default.trusted_proxies,
         origins,
         max_body_bytes: bytes(&mut section, "max_body", default.max_body_bytes, 1 << 10, 1 << 30),
         max_header_bytes: bytes(&mut section, "max_header", default.max_header_bytes, 8 << 10, 1 << 20),

@@ -41,7 +41,6 @@ impl Config {
     /// Every setting in force, defaults too, as TOML that reads back as this configuration. The targets of
     /// `targets_file` are not in it, only that file's name.
     pub fn effective(&self) -> String {
-        let Node::Loopback { listen } = &self.node;
         let (http, limits, sessions, exec) = (&self.http, &self.limits, &self.sessions, &self.exec);
         let mut lines = vec![
             ("profile".to_owned(), quoted(self.profile.as_str())),
@@ -51,8 +50,10 @@ impl Config {
         if let Some(file) = &self.targets_file {
             add("targets_file".into(), quoted(file.to_string_lossy()));
         }
-        add("node.mode".into(), quoted("loopback"));
-        add("node.listen".into(), array(listen.iter().map(ToString::to_string)));
+        add("node.mode".into(), quoted(self.node.mode()));
+        if let Node::Loopback { listen } = &self.node {
+            add("node.listen".into(), array(listen.iter().map(ToString::to_string)));
+        }
         add("http.hosts".into(), array(&http.hosts));
         add("http.origins".into(), array(&http.origins));
         add("http.max_body".into(), size(http.max_body_bytes));

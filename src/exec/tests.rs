@@ -17,7 +17,7 @@ use crate::{
     },
     policy::{Decision, Policy, SitePolicy, SiteSource, ToolFacts},
     store::Store,
-    tailnet::Peer,
+    tailnet::{Grants, Peer},
 };
 
 /// A local target for tests.
@@ -84,6 +84,7 @@ async fn caller() -> Caller {
         tailnet: None,
         address: SocketAddr::from(([127, 0, 0, 1], 1)),
         uid: Some(1),
+        grants: Grants::Unrestricted,
     });
     let checker = Authenticator::open(store, folder.path().into(), Arc::new(SystemClock)).await.unwrap();
     checker.authenticate(&peer, Some(minted.token.expose_secret())).await.unwrap()

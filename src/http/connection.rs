@@ -15,9 +15,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
+
+use crate::tailnet::Stream;
 
 /// Whether a request is being served: between the end of its head and its response, the time limit on heads rests.
 #[derive(Clone, Default)]
@@ -45,14 +46,14 @@ impl Drop for Serving {
 
 /// The stream with the limit.
 pub(super) struct Paced {
-    stream: TcpStream,
+    stream: Stream,
     phase: Phase,
     head: Duration,
     until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
-    pub(super) fn new(stream: TcpStream, phase: Phase, head: Duration) -> Self {
+    pub(super) fn new(stream: Stream, phase: Phase, head: Duration) -> Self {
         Self { stream, phase, head, until: None }
     }
 }

@@ -8,10 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::{
-    net::TcpStream,
-    runtime::{Builder, Handle},
-};
+use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
 /// The threads. What still runs on them ends when this is dropped: drop it only after every call has ended.
@@ -54,9 +51,4 @@ impl Drop for Threads {
             let _ = thread.join();
         }
     }
-}
-
-/// Moves `stream` to the runtime that this is called on.
-pub(super) fn adopt(stream: TcpStream) -> io::Result<TcpStream> {
-    TcpStream::from_std(stream.into_std()?)
 }

@@ -19,7 +19,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{Connection, Node, Peer, Unidentified, proc_net};
+use super::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Stream, Unidentified, proc_net};
 use crate::config::is_loopback;
 
 /// The most lookups at once. One reads the kernel's whole table of connections, so a flood of connections must not
@@ -117,12 +117,16 @@ impl Node for Loopback {
         self.addresses.clone()
     }
 
+    fn status(&self) -> Arc<NodeStatus> {
+        Arc::new(NodeStatus::of_state(NodeState::Loopback))
+    }
+
     fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
         patiently(|| async {
             let (stream, peer) = self.next().await?;
             stream.set_nodelay(true)?;
             let local = stream.local_addr()?;
-            Ok(Connection { stream, peer, local })
+            Ok(Connection { stream: Stream::Tcp(stream), peer, local })
         })
         .boxed()
     }
@@ -147,6 +151,7 @@ impl Node for Loopback {
                     tailnet: None,
                     address: peer,
                     uid: Some(uid),
+                    grants: Grants::Unrestricted,
                 })
             })
             .await

@@ -28,7 +28,7 @@ use tailops::{
     exec::{Resolver, SystemResolver},
     model::{Clock, ScopeSet, SystemClock},
     store::Store,
-    tailnet::{Connection, Node, Peer, Unidentified},
+    tailnet::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Stream, Unidentified},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -72,11 +72,15 @@ impl Node for ScriptedNode {
         vec![self.listener.local_addr().unwrap()]
     }
 
+    fn status(&self) -> Arc<NodeStatus> {
+        Arc::new(NodeStatus::of_state(NodeState::Loopback))
+    }
+
     fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(async {
             let (stream, peer) = self.listener.accept().await?;
             let local = stream.local_addr()?;
-            Ok(Connection { stream, peer, local })
+            Ok(Connection { stream: Stream::Tcp(stream), peer, local })
         })
     }
 
@@ -108,6 +112,7 @@ pub fn peer_of(uid: u32, user: &str, address: SocketAddr) -> Peer {
         tailnet: None,
         address,
         uid: Some(uid),
+        grants: Grants::Unrestricted,
     }
 }
 

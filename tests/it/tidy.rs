@@ -40,8 +40,8 @@ const BANS: &[(&str, Ban)] = &[
     ("rmcp", Ban::Only(&["mcp"])),
     // `main` hands the arguments to `cli`.
     ("std::env", Ban::Only(&["cli", "main"])),
-    ("std::process::Command", Ban::Only(&["exec"])),
-    ("tokio::process", Ban::Only(&["exec"])),
+    ("std::process::Command", Ban::Only(&["exec", "tailnet"])),
+    ("tokio::process", Ban::Only(&["exec", "tailnet"])),
 ];
 
 /// Names that say nothing about what is inside.

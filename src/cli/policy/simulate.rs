@@ -15,7 +15,7 @@ use crate::{
     model::{EngagementId, Operation, ProbeRules, ScopeSet, Subtree, Target, TargetId},
     pipeline::{explanation, unplanned},
     policy::{Inventory, Judgement, Policy, SitePolicy, SiteProblems, SiteSource},
-    tailnet::Peer,
+    tailnet::{Grants, Peer},
     tools::{self, PlanContext, ToolError},
 };
 
@@ -127,6 +127,7 @@ impl Caller {
             tailnet: None,
             address: ([127, 0, 0, 1], 0).into(),
             uid: None,
+            grants: Grants::Unrestricted,
         };
         let token = Claims {
             jti: "simulated".into(),

@@ -13,6 +13,7 @@ use crate::{
     fleet::Registry,
     model::{ScopeSet, TargetKind},
     policy::{Judgement, Policy},
+    tailnet::Grants,
     tools::{self, Kind, PlanContext},
 };
 
@@ -94,6 +95,7 @@ fn peer() -> Peer {
         tailnet: None,
         address: "127.0.0.1:1".parse().unwrap(),
         uid: Some(1000),
+        grants: Grants::Unrestricted,
     }
 }
 

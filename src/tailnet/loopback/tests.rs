@@ -63,6 +63,13 @@ async fn a_port_in_use_is_named_with_the_mend() {
     );
 }
 
+fn tcp(connection: &Connection) -> &TcpStream {
+    match &connection.stream {
+        Stream::Tcp(stream) => stream,
+        Stream::Unix(_) => panic!("a unix socket on a loopback listener"),
+    }
+}
+
 #[tokio::test]
 async fn the_owner_of_each_connection_is_known_in_both_families() {
     let node = loopback().await;
@@ -73,7 +80,7 @@ async fn the_owner_of_each_connection_is_known_in_both_families() {
         let connection = node.accept().await.unwrap();
         assert_eq!(connection.peer, client.local_addr().unwrap());
         assert_eq!(connection.local, server);
-        assert!(connection.stream.nodelay().unwrap());
+        assert!(tcp(&connection).nodelay().unwrap());
         let peer = connection.identify(&node).await.unwrap();
         assert_eq!((peer.uid, peer.id), (Some(own), format!("uid:{own}")));
         assert_eq!(peer.address, connection.peer);
@@ -168,7 +175,7 @@ async fn a_reset_connection_does_not_borrow_the_identity_of_its_successor() {
     let reset = node.accept().await.unwrap();
     client.writable().await.unwrap();
     client.try_write(b"GET /").unwrap();
-    reset.stream.readable().await.unwrap();
+    tcp(&reset).readable().await.unwrap();
     // Closing at once, without the usual farewell, sends a reset.
     client.set_zero_linger().unwrap();
     drop(client);
