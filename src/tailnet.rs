@@ -19,7 +19,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt};
 
-pub use grants::{Approves, Grant, Grants};
+pub use grants::{Approves, Grant, Grants, read as read_grants, read_text as read_grants_text};
 pub use loopback::{BindError, Loopback};
 pub use status::{NodePeer, NodeState, NodeStatus, OwnNode};
 pub use stream::Stream;
