@@ -24,6 +24,7 @@ mod disk_full;
 mod docs;
 mod environment;
 mod harness;
+mod joined;
 mod killed;
 mod manual;
 mod matrix;
