@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{LeafReader, StoreError, StoredLeaf};
 
-/// The code of such a refusal.
-const CODE: &str = "token_unexpected_source";
+/// The key that such a refusal has, and no other record: what the token is bound to. Those beyond the limit on failed
+/// attempts have it too, under another code.
+const KEY: &str = "\"binding\":";
 /// Leaves read at a time.
 const BATCH: u32 = 2000;
 /// How far a record's time may lie behind that of one before it: what was folded is written at the end of its window.
@@ -35,7 +36,7 @@ pub struct Stray {
 #[derive(Deserialize)]
 struct Facts {
     timestamp: Option<Timestamp>,
-    code: Option<String>,
+    binding: Option<String>,
     jti: Option<String>,
     #[serde(default)]
     tailscale: Peer,
@@ -69,10 +70,10 @@ pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTr
         let leaves = reader.before(before, BATCH).await?;
         let Some(oldest) = leaves.last() else { return Ok(found) };
         before = oldest.seq;
-        // What does not even hold the word need not be understood.
-        for leaf in leaves.iter().filter(|leaf| leaf.leaf.contains(CODE)) {
+        // What does not even hold the key need not be understood.
+        for leaf in leaves.iter().filter(|leaf| leaf.leaf.contains(KEY)) {
             let facts = facts(leaf)?;
-            if facts.code.as_deref() == Some(CODE) {
+            if facts.binding.is_some() {
                 count(&mut found, facts, since);
             }
         }
