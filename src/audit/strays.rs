@@ -60,8 +60,8 @@ struct Fold {
 
 /// Who showed tokens of others, by stable id, at `since` and later; since ever where it is none.
 ///
-/// Reads the log from its end and stops where it is older than `since`, so that asking for the last day costs what the
-/// last day recorded.
+/// Reads the log from its end, and stops where [`BATCH`] records in a row are older than `since`: asking for the last
+/// day costs what the last day recorded, and a clock that was wrong for a while hides little.
 pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTreeMap<String, Stray>, StoreError> {
     let mut found: BTreeMap<String, Stray> = BTreeMap::new();
     let enough = since.and_then(|since| since.checked_sub(DISORDER).ok());
@@ -77,9 +77,14 @@ pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTr
                 count(&mut found, facts, since);
             }
         }
-        let reached = facts(oldest)?.timestamp;
-        if enough.is_some_and(|enough| reached.is_some_and(|reached| reached < enough)) {
-            return Ok(found);
+        if let Some(enough) = enough {
+            let mut old = true;
+            for leaf in &leaves {
+                old &= facts(leaf)?.timestamp.is_some_and(|at| at < enough);
+            }
+            if old {
+                return Ok(found);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tailops::{
     app::rules,
     auth::{Binding, Claims},
-    config::{Config, Engagement},
+    config::{CAPABILITY, Config, Engagement},
     model::{EngagementId, Scope, ScopeSet},
     pipeline::Rules,
     policy::Verdict,
@@ -159,6 +159,15 @@ async fn token_inspect_shows_what_is_granted_here_and_nothing_of_other_tenants()
         ])
     );
     gateway.stop().await;
+}
+
+#[test]
+fn the_rules_on_the_page_are_understood() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policy.md")).unwrap();
+    let (_, rest) = page.split_once("```json\n").unwrap();
+    let policy: Value = serde_json::from_str(rest.split_once("```").unwrap().0).unwrap();
+    let Grants::Rules(rules) = grants(policy["grants"][0]["app"][CAPABILITY].clone()) else { panic!("none narrow") };
+    assert_eq!(rules.len(), 3);
 }
 
 /// A rule as the tailnet policy file has it.
