@@ -7,6 +7,7 @@ mod completion;
 mod critical;
 mod eras;
 mod files;
+mod grants;
 mod guard;
 mod http;
 mod limits;
