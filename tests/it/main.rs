@@ -13,6 +13,7 @@
     reason = "tests"
 )]
 
+mod acl;
 mod bridged;
 mod cases;
 mod child;

@@ -185,13 +185,13 @@ fn standing(document: &Document<'_>, entry: &Entry, block: &Block, blocks: &[Blo
     let other = items.iter().find(|grant| {
         let rules = grant.get("app").and_then(|app| app.entries().iter().find(|entry| entry.name == *capability));
         let value = grant.value();
-        same(&list(&value, "src"), &list(&block.value, "src"))
+        texts(&value, "src").iter().any(|src| texts(&block.value, "src").contains(src))
             && texts(&block.value, "dst").iter().all(|dst| texts(&value, "dst").contains(dst))
             && rules.is_some_and(|rules| rules.value.items().iter().any(|rule| !ours.contains(&&rule.value())))
     });
     Ok(other.map_or(Standing::Missing, |grant| {
         Standing::Differs(format!(
-            "line {}: this grant gives {} other rights on the gateway; left as it is, and the block \"{}\" left out",
+            "line {}: this grant gives some of {} other rights on the gateway; left as it is, and the block {:?} left out: print it for the others alone",
             line(grant.start),
             list(&block.value, "src"),
             block.template

@@ -278,3 +278,29 @@ fn what_would_open_too_much_or_be_refused_is_refused() {
         assert!(Arguments::try_parse_from(arguments).is_err(), "{wrong:?}");
     }
 }
+
+#[test]
+fn the_page_shows_what_is_printed() {
+    let page = include_str!("../../../docs/tailnet-policy.md");
+    let text = printed(&config(), &[]);
+    assert!(
+        page.contains(&format!("```jsonc\n{text}```\n")),
+        "docs/tailnet-policy.md shows another policy than\n{text}"
+    );
+}
+
+#[test]
+fn every_template_is_used_and_described() {
+    let templates = include_str!("../../../acl/blocks.hujson");
+    let used: BTreeSet<&str> = blocks_of(
+        &with_targets(),
+        &["--operators", "group:ops", "--approvers", "group:ops", "--target-tag", "tag:server"],
+    )
+    .iter()
+    .chain(&blocks_of(&with_targets(), &[]))
+    .map(|block| block.template)
+    .chain(["head"])
+    .collect();
+    let there: BTreeSet<&str> = templates.lines().filter_map(|line| line.strip_prefix("//# ")).collect();
+    assert_eq!(there, used);
+}

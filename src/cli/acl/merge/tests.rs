@@ -139,18 +139,21 @@ fn what_was_printed_needs_nothing() {
 
 #[test]
 fn a_grant_that_was_narrowed_is_not_widened() {
-    let blocks = blocks_of(&config(), &[]);
-    let text = r#"{"grants": [{"src": ["tag:mcp-client"], "dst": ["tag:tailops"], "ip": ["tcp:8080"],
-        "app": {"tailops.dev/cap/gateway": [{"scopes": ["system:read"]}]}}]}"#;
-    let result = kept(text, &blocks);
-    assert_eq!(
-        result.notes,
-        [
-            "line 1: this grant gives [\"tag:mcp-client\"] other rights on the gateway; left as it is, and the block \"agents\" left out"
-        ]
-    );
-    assert_eq!(Document::read(&result.text).unwrap().list("grants").len(), 1);
-    assert!(!result.text.contains("readonly"));
+    let blocks = blocks_of(&config(), &["--clients", "tag:mcp-client", "--clients", "group:x@y.org"]);
+    for src in
+        [r#"["tag:mcp-client", "group:x@y.org"]"#, r#"["tag:mcp-client"]"#, r#"["alice@x.org", "tag:mcp-client"]"#]
+    {
+        let text = format!(
+            r#"{{"grants": [{{"src": {src}, "dst": ["tag:tailops"], "ip": ["tcp:8080"],
+            "app": {{"tailops.dev/cap/gateway": [{{"scopes": ["system:read"]}}]}}}}]}}"#
+        );
+        let result = kept(&text, &blocks);
+        let [note] = result.notes.as_slice() else { panic!("{:?}", result.notes) };
+        assert!(note.starts_with("line 1: this grant gives some of "), "{note}");
+        assert!(note.ends_with("the block \"agents\" left out: print it for the others alone"), "{note}");
+        assert_eq!(Document::read(&result.text).unwrap().list("grants").len(), 1);
+        assert!(!result.text.contains("readonly"));
+    }
 }
 
 #[test]
