@@ -337,7 +337,7 @@ impl<'d> Findings<'d, '_> {
             let src = entry.texts("src");
             let ours =
                 |src: &&str| *src == "autogroup:tagged" || *src == "*" || needs.tags.iter().any(|tag| tag == *src);
-            if !src.iter().any(|src| ours(src)) {
+            if !src.iter().any(ours) {
                 continue;
             }
             let at = Some(entry.start);

@@ -27,8 +27,7 @@ pub(super) fn check(findings: &mut Findings<'_, '_>) {
     let headscale = findings.needs.dialect == Dialect::Headscale;
     for section in document.sections() {
         let is = |name: &&str| name.eq_ignore_ascii_case(&section.name);
-        let known = COMMON.iter().any(|name| is(name))
-            || if headscale { is(&"randomizeClientPort") } else { SAAS.iter().any(|name| is(name)) };
+        let known = COMMON.iter().any(is) || if headscale { is(&"randomizeClientPort") } else { SAAS.iter().any(is) };
         if !known {
             let what = format!("there is no section {:?} in this dialect", section.name);
             let mend = if section.name == "services" {

@@ -148,7 +148,12 @@ fn standing(document: &Document<'_>, entry: &Entry, block: &Block, blocks: &[Blo
             return Ok(Standing::Missing);
         };
         let at = line(known.start);
-        if same(&known.value.value(), &block.value)
+        let whole = |address: &Value| {
+            address.as_str().map(|address| address.trim_end_matches("/32").trim_end_matches("/128").to_owned())
+        };
+        let address = block.section == "hosts" && whole(&known.value.value()) == whole(&block.value);
+        if address
+            || same(&known.value.value(), &block.value)
             || (block.section == "groups" && block.value == Value::Array(Vec::new()))
         {
             return Ok(Standing::There);
@@ -184,10 +189,11 @@ fn standing(document: &Document<'_>, entry: &Entry, block: &Block, blocks: &[Blo
     let ours: Vec<&Value> = blocks.iter().filter_map(|block| capability_rules(&block.value)).flatten().collect();
     let other = items.iter().find(|grant| {
         let rules = grant.get("app").and_then(|app| app.entries().iter().find(|entry| entry.name == *capability));
-        let value = grant.value();
-        texts(&value, "src").iter().any(|src| texts(&block.value, "src").contains(src))
-            && texts(&block.value, "dst").iter().all(|dst| texts(&value, "dst").contains(dst))
-            && rules.is_some_and(|rules| rules.value.items().iter().any(|rule| !ours.contains(&&rule.value())))
+        // A capability without rules gives nothing, on purpose too.
+        let differ = |rules: &[Node]| rules.is_empty() || rules.iter().any(|rule| !ours.contains(&&rule.value()));
+        grant.texts("src").iter().any(|src| texts(&block.value, "src").contains(src))
+            && texts(&block.value, "dst").iter().all(|dst| grant.texts("dst").contains(dst))
+            && rules.is_some_and(|rules| differ(rules.value.items()))
     });
     Ok(other.map_or(Standing::Missing, |grant| {
         Standing::Differs(format!(

@@ -190,6 +190,24 @@ fn the_policy_of_an_embedded_node_with_a_domain_of_its_own() {
 }
 
 #[test]
+fn p10_whatever_is_printed_is_taken_by_its_dialect_and_denies_nothing() {
+    let mut tried = 0;
+    for config in [config(), with_targets()] {
+        for dialect in [&["--dialect", "saas"][..], &["--dialect", "headscale", "--owner", "alice@"]] {
+            for clients in [&[][..], &["--clients", "group:ops"], &["--clients", "alice@", "--clients", "tag:ci"]] {
+                for others in [&[][..], &["--operators", "tag:bot"], &["--approvers", "group:ops"]] {
+                    for targets in [&[][..], &["--target-tag", "tag:server"], &["--target-tag", "tag:ci"]] {
+                        printed(&config, &[dialect, clients, others, targets].concat());
+                        tried += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(tried, 108);
+}
+
+#[test]
 fn targets_without_an_address_are_left_out_and_said() {
     let needs = needs_of(&with_targets(), &[]);
     let hosts: Vec<&str> = needs.hosts.keys().map(String::as_str).collect();

@@ -140,12 +140,16 @@ fn what_was_printed_needs_nothing() {
 #[test]
 fn a_grant_that_was_narrowed_is_not_widened() {
     let blocks = blocks_of(&config(), &["--clients", "tag:mcp-client", "--clients", "group:x@y.org"]);
-    for src in
-        [r#"["tag:mcp-client", "group:x@y.org"]"#, r#"["tag:mcp-client"]"#, r#"["alice@x.org", "tag:mcp-client"]"#]
-    {
+    let narrow = r#"[{"scopes": ["system:read"]}]"#;
+    for (src, rules) in [
+        (r#"["tag:mcp-client", "group:x@y.org"]"#, narrow),
+        (r#"["tag:mcp-client"]"#, narrow),
+        (r#"["alice@x.org", "tag:mcp-client"]"#, narrow),
+        (r#"["tag:mcp-client"]"#, "[]"),
+    ] {
         let text = format!(
             r#"{{"grants": [{{"src": {src}, "dst": ["tag:tailops"], "ip": ["tcp:8080"],
-            "app": {{"tailops.dev/cap/gateway": [{{"scopes": ["system:read"]}}]}}}}]}}"#
+            "app": {{"tailops.dev/cap/gateway": {rules}}}}}]}}"#
         );
         let result = kept(&text, &blocks);
         let [note] = result.notes.as_slice() else { panic!("{:?}", result.notes) };
@@ -183,6 +187,8 @@ fn what_cannot_be_merged_is_refused_with_its_place() {
     assert!(refused("{\"grants\": [}").starts_with("1:"));
     assert!(refused("").contains("holds no policy"));
     let other = refused("{\n\"hosts\": {\"web-1\": \"100.64.0.99\"}}");
+    let same = merged("{\n\"hosts\": {\"web-1\": \"100.64.0.11/32\"}}", &blocks).text;
+    assert!(same.contains("100.64.0.11/32"), "the same machine, written in another way: {same}");
     assert!(other.starts_with("2:11: \"web-1\" is another machine here, not \"100.64.0.11\""), "{other}");
 }
 
