@@ -13,6 +13,7 @@
     reason = "tests"
 )]
 
+mod acl;
 mod bindings;
 mod bridged;
 mod cases;
