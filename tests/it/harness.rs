@@ -271,17 +271,37 @@ impl Gateway {
     }
 
     async fn on_resolving_by(directory: TempDir, config: Config, resolver: Arc<dyn Resolver>) -> Self {
-        let lock = open_directory(&config.data_dir).unwrap();
-        std::fs::create_dir_all(config.data_dir.join("files")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(|address| Ok(alice(address)));
         let whois = Arc::new(Mutex::new(script));
         let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
         let facts = Arc::new(Mutex::new(facts));
-        let node = ScriptedNode { listener, whois: whois.clone(), facts: facts.clone() };
+        let node = Arc::new(ScriptedNode { listener, whois: whois.clone(), facts: facts.clone() });
+        Self::joined(directory, config, (node, address), (whois, facts), resolver).await
+    }
+
+    /// Starts a gateway on `node` itself; nothing of it is scripted here.
+    pub async fn on_node(node: Arc<dyn Node>, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (directory, config) = Self::directory(adjust);
+        let address = node.addresses()[0];
+        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let script: Script = Box::new(|_| Err(Unidentified::NotFound));
+        let unused = (Arc::new(Mutex::new(script)), Arc::new(Mutex::new(facts)));
+        Self::joined(directory, config, (node, address), unused, Arc::new(SystemResolver)).await
+    }
+
+    async fn joined(
+        directory: TempDir,
+        config: Config,
+        (node, address): (Arc<dyn Node>, SocketAddr),
+        (whois, facts): (Arc<Mutex<Script>>, Arc<Mutex<NodeFacts>>),
+        resolver: Arc<dyn Resolver>,
+    ) -> Self {
+        let lock = open_directory(&config.data_dir).unwrap();
+        std::fs::create_dir_all(config.data_dir.join("files")).unwrap();
         let clock = Arc::new(TestClock::default());
-        let app = App::start_resolving_by(&config, Arc::new(node), clock.clone(), lock, resolver).await.unwrap();
+        let app = App::start_resolving_by(&config, node, clock.clone(), lock, resolver).await.unwrap();
         let store = app.store().clone();
         let http = http_client().build().unwrap();
         Self { app: Some(app), store, config, clock, directory, address, whois, facts, http }

@@ -21,4 +21,5 @@ mod revoke;
 mod seen;
 mod sessions;
 mod site_policy;
+mod tailnet;
 mod token;
