@@ -43,6 +43,10 @@ clients:
 fuzz *ARGS:
     scripts/fuzz {{ ARGS }}
 
+# The systemd unit, its user and its directories, as systemd judges them
+packaging:
+    scripts/packaging
+
 # The terminal recording in the README, made anew
 record:
     scripts/record

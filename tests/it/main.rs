@@ -25,6 +25,7 @@ mod harness;
 mod killed;
 mod manual;
 mod matrix;
+mod packaging;
 mod path;
 mod policy_files;
 mod record;
