@@ -47,6 +47,10 @@ fuzz *ARGS:
 packaging:
     scripts/packaging
 
+# What docs/deploy.md says, on a real Debian with systemd; needs root
+deployed *ARGS:
+    scripts/deployed {{ ARGS }}
+
 # The terminal recording in the README, made anew
 record:
     scripts/record
