@@ -33,6 +33,7 @@ use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
 pub use files::{Files, Places, RootFault};
+pub use fleet::{ID as ID_FORM, is_id};
 pub use guard::{Guard, PiiAction};
 pub use node::{EmbeddedNode, HostNode, Node, NodeCredential, is_tag};
 pub use policy::{PolicyException, SiteFile, SitePolicy};
