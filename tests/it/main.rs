@@ -30,6 +30,7 @@ mod joined;
 mod killed;
 mod manual;
 mod matrix;
+mod packaging;
 mod path;
 mod policy_files;
 mod record;
