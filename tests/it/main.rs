@@ -13,6 +13,7 @@
     reason = "tests"
 )]
 
+mod acl;
 mod bindings;
 mod bridged;
 mod cases;
@@ -29,6 +30,7 @@ mod joined;
 mod killed;
 mod manual;
 mod matrix;
+mod packaging;
 mod path;
 mod policy_files;
 mod record;
