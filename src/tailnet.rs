@@ -4,9 +4,11 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("tailops runs on Linux only: it takes the identity of local peers from the kernel's /proc/net/tcp");
 
+mod change;
 mod grants;
 mod loopback;
 mod proc_net;
+mod relay;
 mod status;
 mod stream;
 
@@ -21,6 +23,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 pub use grants::{Approves, Grant, Grants};
 pub use loopback::{BindError, Loopback};
+pub use relay::Relays;
 pub use status::{NodePeer, NodeState, NodeStatus, OwnNode};
 pub use stream::Stream;
 

@@ -12,6 +12,7 @@ use crate::{
     audit::Refusal,
     auth::{AuthFault, Caller},
     model::CorrelationId,
+    tailnet::Peer,
 };
 
 /// One refusal.
@@ -54,19 +55,21 @@ impl Refused {
     }
 }
 
-/// Records `refused` and answers it. What cannot be recorded is answered with `audit_unavailable` instead.
+/// Records `refused` for `who` asked, as far as that is known, and answers it. What cannot be recorded is answered with `audit_unavailable` instead.
 pub(super) async fn refuse(
     front: &Front,
     line: &Line,
-    caller: Option<&Caller>,
+    who: (Option<&Peer>, Option<&Caller>),
     correlation: CorrelationId,
     request: (&str, &str),
     refused: Refused,
 ) -> Response {
+    let (peer, caller) = who;
     let refusal = Refusal {
         correlation,
-        peer: line.peer.as_deref().ok(),
-        address: line.address,
+        peer,
+        // A relay's own address says nothing of whose request it was.
+        address: peer.map_or(line.address, |peer| peer.address),
         caller,
         code: refused.code,
         reason: refused.detail.clone().unwrap_or_else(|| refused.message.clone()),
