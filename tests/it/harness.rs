@@ -27,7 +27,7 @@ use tailops::{
     config::Config,
     exec::{Resolver, SystemResolver},
     model::{Clock, ScopeSet, SystemClock},
-    store::Store,
+    store::{DirectoryLock, Store},
     tailnet::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Stream, Unidentified},
 };
 use tempfile::TempDir;
@@ -55,7 +55,7 @@ impl Clock for TestClock {
     }
 }
 
-type Script = Box<dyn Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync>;
+pub type Script = Box<dyn Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync>;
 
 /// A node whose peers are who the test says.
 pub struct ScriptedNode {
@@ -229,9 +229,28 @@ impl Gateway {
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(|address| Ok(alice(address)));
         let whois = Arc::new(Mutex::new(script));
-        let node = ScriptedNode { listener, whois: whois.clone() };
+        let node = Arc::new(ScriptedNode { listener, whois: whois.clone() });
+        Self::over(node, (whois, address), (directory, config), lock, resolver).await
+    }
+
+    /// Starts a gateway over a node of the test's own.
+    pub async fn over_node(node: Arc<dyn Node>, whois: Arc<Mutex<Script>>, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (directory, config) = Self::directory(adjust);
+        let lock = open_directory(&config.data_dir).unwrap();
+        std::fs::create_dir_all(config.data_dir.join("files")).unwrap();
+        let address = node.addresses()[0];
+        Self::over(node, (whois, address), (directory, config), lock, Arc::new(SystemResolver)).await
+    }
+
+    async fn over(
+        node: Arc<dyn Node>,
+        (whois, address): (Arc<Mutex<Script>>, SocketAddr),
+        (directory, config): (TempDir, Config),
+        lock: DirectoryLock,
+        resolver: Arc<dyn Resolver>,
+    ) -> Self {
         let clock = Arc::new(TestClock::default());
-        let app = App::start_resolving_by(&config, Arc::new(node), clock.clone(), lock, resolver).await.unwrap();
+        let app = App::start_resolving_by(&config, node, clock.clone(), lock, resolver).await.unwrap();
         let store = app.store().clone();
         let http = http_client().build().unwrap();
         Self { app: Some(app), store, config, clock, directory, address, whois, http }
