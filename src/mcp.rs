@@ -69,7 +69,7 @@ impl Endpoint {
         let jti = &caller.token().jti;
         let session = header_text(request.headers(), SESSION_ID).map(str::to_owned);
         if let Some(id) = &session {
-            let Some(ended) = self.sessions.of(id, caller) else {
+            let Some(ended) = self.sessions.of(id, caller).await else {
                 // A session of another token or peer looks exactly like one that does not exist.
                 return plain(StatusCode::NOT_FOUND, "Not Found: Session not found");
             };

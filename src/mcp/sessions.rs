@@ -43,7 +43,18 @@ impl Sessions {
     }
 
     /// The session `id` of this very caller, within its age. One whose peer lost something since it last came is over.
-    pub(super) fn of(&self, id: &str, caller: &Caller) -> Option<Ended> {
+    pub(super) async fn of(&self, id: &str, caller: &Caller) -> Option<Ended> {
+        let (narrowed, ended) = self.judged(id, caller)?;
+        if narrowed {
+            ended.0.cancel();
+            self.close(id).await;
+            return None;
+        }
+        Some(ended)
+    }
+
+    /// Whether the caller's peer has less than when it last came: the session is forgotten then.
+    fn judged(&self, id: &str, caller: &Caller) -> Option<(bool, Ended)> {
         let mut open = self.open();
         let session = open.get_mut(id)?;
         let peer = caller.peer();
@@ -53,15 +64,15 @@ impl Sessions {
         {
             return None;
         }
+        let ended = Ended(session.ended.clone());
         if session.peer.lost(peer).is_some() {
-            session.ended.cancel();
             open.remove(id);
-            return None;
+            return Some((true, ended));
         }
         if peer.lost(&session.peer).is_some() {
             session.peer = peer.clone();
         }
-        Some(Ended(session.ended.clone()))
+        Some((false, ended))
     }
 
     /// Ends every session of this peer, and at once what they read.

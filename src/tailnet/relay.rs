@@ -30,11 +30,11 @@ impl Relays {
 
     /// Whether a process that may relay made this connection. Never where it cannot be told: not on an address that
     /// others reach, and not where the daemon has no network device of its own, because the connections that it hands on
-    /// from peers have the same owner as those of `tailscale serve`.
+    /// from peers have the same owner as those of `tailscale serve`; nor while it is not known whether it has one.
     pub async fn made(&self, connection: &Connection, status: &NodeStatus) -> bool {
         let (peer, local) = (connection.peer, connection.local);
         let both = [peer, local].iter().all(|end| end.ip().to_canonical().is_loopback());
-        if self.uids.is_empty() || !both || status.userspace {
+        if self.uids.is_empty() || !both || status.userspace || !status.is_up() {
             return false;
         }
         let Ok(permit) = Arc::clone(&self.lookups).acquire_owned().await else { return false };
@@ -55,7 +55,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::tailnet::{NodeState, Stream};
+    use crate::tailnet::{NodeState, OwnNode, Stream};
 
     async fn connection() -> (TcpStream, Connection) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -65,13 +65,26 @@ mod tests {
         (client, Connection { stream: Stream::Tcp(stream), peer, local })
     }
 
+    fn up() -> NodeStatus {
+        let own = OwnNode {
+            id: "nSELF".to_owned(),
+            name: "tailops.example.ts.net".to_owned(),
+            tags: Vec::new(),
+            user: None,
+            addresses: Vec::new(),
+            key_expiry: None,
+            certificate_names: Vec::new(),
+        };
+        NodeStatus { own: Some(own), ..NodeStatus::of_state(NodeState::Running) }
+    }
+
     fn own() -> u32 {
         rustix::process::geteuid().as_raw()
     }
 
     #[tokio::test]
     async fn p13_only_the_listed_users_relay() {
-        let status = NodeStatus::of_state(NodeState::Running);
+        let status = up();
         let (_client, connection) = connection().await;
         assert!(Relays::new([own()].into()).made(&connection, &status).await);
         assert!(!Relays::new([own() + 1].into()).made(&connection, &status).await);
@@ -80,14 +93,20 @@ mod tests {
 
     #[tokio::test]
     async fn p13_nobody_relays_where_peers_come_from_the_same_user() {
-        let status = NodeStatus { userspace: true, ..NodeStatus::of_state(NodeState::Running) };
         let (_client, connection) = connection().await;
-        assert!(!Relays::new([own()].into()).made(&connection, &status).await);
+        for status in [
+            NodeStatus { userspace: true, ..up() },
+            NodeStatus::of_state(NodeState::Unreachable("it is restarted".to_owned())),
+            NodeStatus::of_state(NodeState::Starting),
+            NodeStatus { own: None, ..up() },
+        ] {
+            assert!(!Relays::new([own()].into()).made(&connection, &status).await, "{status:?}");
+        }
     }
 
     #[tokio::test]
     async fn p13_nobody_relays_to_another_address() {
-        let status = NodeStatus::of_state(NodeState::Running);
+        let status = up();
         for (peer, local) in [("100.64.0.7:1", "127.0.0.1:8080"), ("127.0.0.1:1", "100.64.0.1:8080")] {
             let (_client, mut connection) = connection().await;
             (connection.peer, connection.local) = (peer.parse().unwrap(), local.parse().unwrap());

@@ -3,6 +3,7 @@
 mod bridge;
 mod bridge_strangers;
 mod cancel;
+mod clear;
 mod completion;
 mod critical;
 mod eras;

@@ -13,6 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tailops::{
+    app::{App, StartError, open_directory},
     config::Config,
     tailnet::{CertificatePair, Connection, Node, NodeState, NodeStatus, OwnNode, Peer, Stream, Unidentified},
 };
@@ -22,7 +23,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::harness::{Gateway, Script, alice};
+use crate::harness::{Gateway, Script, TestClock, alice};
 
 type Relayed = Box<dyn Fn(IpAddr) -> Result<Peer, Unidentified> + Send + Sync>;
 type Issued = Box<dyn Fn(&str) -> Result<CertificatePair, String> + Send + Sync>;
@@ -95,6 +96,8 @@ pub fn running() -> NodeStatus {
 
 struct TailnetNode {
     listener: TcpListener,
+    /// Where it says that it listens.
+    claimed: SocketAddr,
     said: Arc<Said>,
 }
 
@@ -104,7 +107,7 @@ impl Node for TailnetNode {
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        vec![self.listener.local_addr().unwrap()]
+        vec![self.claimed]
     }
 
     fn status(&self) -> Arc<NodeStatus> {
@@ -148,8 +151,26 @@ impl Node for TailnetNode {
 pub async fn gateway(said: Said, adjust: impl FnOnce(&mut Config)) -> (Gateway, Arc<Said>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let said = Arc::new(said);
-    let node = TailnetNode { listener, said: said.clone() };
+    let claimed = listener.local_addr().unwrap();
+    let node = TailnetNode { listener, claimed, said: said.clone() };
     (Gateway::over_node(Arc::new(node), said.whois.clone(), adjust).await, said)
+}
+
+/// Why a gateway whose node says that it listens on `claimed` does not start. None where it does.
+pub async fn not_started(said: Said, claimed: &str, adjust: impl FnOnce(&mut Config)) -> Option<StartError> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::development(directory.path().join("data"), "127.0.0.1:0".parse().unwrap());
+    adjust(&mut config);
+    let lock = open_directory(&config.data_dir).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = TailnetNode { listener, claimed: claimed.parse().unwrap(), said: Arc::new(said) };
+    match App::start(&config, Arc::new(node), Arc::new(TestClock::default()), lock).await {
+        Ok(app) => {
+            app.stop().await;
+            None
+        }
+        Err(error) => Some(error),
+    }
 }
 
 /// One connection, whose requests go out as they are written here.
@@ -180,7 +201,8 @@ impl Wire {
                 bytes.push(self.stream.read_u8().await.ok()?);
             }
             let head = String::from_utf8(bytes).unwrap();
-            let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length =
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
             let mut body = vec![0; length.unwrap_or(0)];
             self.stream.read_exact(&mut body).await.ok()?;
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -195,7 +217,13 @@ impl Wire {
     }
 
     /// The same with other headers.
-    pub async fn call_with(&mut self, headers: &str, token: &str, tool: &str, arguments: Value) -> Option<(u16, Value)> {
+    pub async fn call_with(
+        &mut self,
+        headers: &str,
+        token: &str,
+        tool: &str,
+        arguments: Value,
+    ) -> Option<(u16, Value)> {
         let (head, body) = request(headers, token, tool, &arguments);
         self.send(&head, &body).await.ok()?;
         let (status, _, body) = self.answer().await?;
@@ -252,5 +280,6 @@ impl Mute {
 /// Waits until the probe on `stream` has ended.
 pub async fn ended(mut stream: TcpStream) {
     let mut bytes = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut bytes)).await.expect("it still reads");
+    let _ =
+        tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut bytes)).await.expect("it still reads");
 }

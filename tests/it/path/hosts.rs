@@ -9,14 +9,10 @@ use crate::scripted::{Said, Wire, gateway, request};
 async fn p15_the_names_of_the_node_are_accepted_and_no_others() {
     let (gateway, said) = gateway(Said::on_tailnet(None), |_| {}).await;
     let token = gateway.admin().await;
-    for host in [
-        "tailops",
-        "TAILOPS.example.ts.net.:8080",
-        "100.64.0.1:8080",
-        "[fd7a:115c:a1e0::1]:8080",
-    ] {
+    for host in ["tailops", "TAILOPS.example.ts.net.:8080", "100.64.0.1:8080", "[fd7a:115c:a1e0::1]:8080"] {
         let mut wire = Wire::to(&gateway).await;
-        let (status, body) = wire.call_with(&format!("Host: {host}\r\n"), &token, "token_inspect", json!({})).await.unwrap();
+        let (status, body) =
+            wire.call_with(&format!("Host: {host}\r\n"), &token, "token_inspect", json!({})).await.unwrap();
         assert_eq!(status, 200, "{host}: {body}");
     }
     for hosts in [
@@ -87,7 +83,8 @@ async fn readiness_names_the_check_that_fails() {
         let (status, _, body) = wire.answer().await.unwrap();
         (status, serde_json::from_str::<Value>(&body).unwrap())
     };
-    let checks = |tailnet: bool| json!({"ready": tailnet, "checks": {"audit": true, "tailnet": tailnet, "tokens": true}});
+    let checks =
+        |tailnet: bool| json!({"ready": tailnet, "checks": {"audit": true, "tailnet": tailnet, "tokens": true}});
     assert_eq!(ready().await, (200, checks(true)));
     for state in [NodeState::Starting, NodeState::NeedsLogin, NodeState::Unreachable("gone".to_owned())] {
         said.status_is(|status| status.state = state);

@@ -18,12 +18,8 @@ use crate::{
 const SOON: Option<Duration> = Some(Duration::from_millis(150));
 
 fn granted(scopes: &[Scope]) -> Grants {
-    let rule = |scope: &Scope| Grant {
-        scopes: ScopeSet::new([*scope]),
-        targets: None,
-        engagements: None,
-        approve: None,
-    };
+    let rule =
+        |scope: &Scope| Grant { scopes: ScopeSet::new([*scope]), targets: None, engagements: None, approve: None };
     Grants::Rules(scopes.iter().map(rule).collect())
 }
 
@@ -100,7 +96,11 @@ async fn a_lost_rule_ends_the_connection_and_the_read_on_it_within_five_seconds(
     assert_eq!(loss["tailscale"]["tailscale_user"], "alice");
     assert!(loss["tailscale"]["address"].as_str().unwrap().starts_with("127.0.0.1:"));
     eventually("the read is on record", || async {
-        gateway.records().await.iter().any(|record| record["tool"] == "network_probe" && record["status"] == "cancelled")
+        gateway
+            .records()
+            .await
+            .iter()
+            .any(|record| record["tool"] == "network_probe" && record["status"] == "cancelled")
     })
     .await;
     // With what it still has it may come again.
@@ -183,7 +183,11 @@ async fn what_is_gained_is_there_with_the_next_request() {
     let mut wire = Wire::to(&gateway).await;
     wire.call(&token, "token_inspect", json!({})).await.unwrap();
     gateway.peers_are(|address| {
-        Ok(Peer { tags: vec!["tag:agent".to_owned(), "tag:more".to_owned()], node: "renamed".to_owned(), ..alice(address) })
+        Ok(Peer {
+            tags: vec!["tag:agent".to_owned(), "tag:more".to_owned()],
+            node: "renamed".to_owned(),
+            ..alice(address)
+        })
     });
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -316,7 +320,9 @@ impl<'a> Session<'a> {
 
     fn post(&self, body: &Value) -> reqwest::RequestBuilder {
         let http = http_client().pool_max_idle_per_host(0).build().unwrap();
-        self.with(http.post(self.gateway.url("/mcp"))).header("Accept", "application/json, text/event-stream").json(body)
+        self.with(http.post(self.gateway.url("/mcp")))
+            .header("Accept", "application/json, text/event-stream")
+            .json(body)
     }
 
     fn with(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
@@ -341,7 +347,8 @@ async fn a_session_ends_with_its_peers_rights_and_so_does_what_it_reads() {
     gateway.peers_are(|address| Ok(tagged(address)));
     let (token, mute) = (gateway.admin().await, Mute::new().await);
     let session = Session::open(&gateway, &token).await;
-    let stream = session.with(http_client().build().unwrap().get(gateway.url("/mcp"))).header("Accept", "text/event-stream");
+    let stream =
+        session.with(http_client().build().unwrap().get(gateway.url("/mcp"))).header("Accept", "text/event-stream");
     let mut stream = stream.send().await.unwrap();
     assert_eq!(stream.status(), 200);
     let read = tokio::spawn(session.call("network_probe", &mute.probe()).send());
@@ -370,11 +377,13 @@ async fn a_session_is_no_use_to_another_peer_or_to_one_that_lost_something_betwe
     assert_eq!(session.lists().await, 404);
     let stream = session.with(http_client().build().unwrap().get(gateway.url("/mcp"))).header("Last-Event-ID", "0/0");
     assert_eq!(stream.header("Accept", "text/event-stream").send().await.unwrap().status(), 404);
-    gateway.peers_are(|address| Ok(Peer { tags: vec!["tag:agent".to_owned(), "tag:more".to_owned()], ..tagged(address) }));
+    gateway
+        .peers_are(|address| Ok(Peer { tags: vec!["tag:agent".to_owned(), "tag:more".to_owned()], ..tagged(address) }));
     assert_eq!(session.lists().await, 200, "its own peer goes on, with more than before");
     gateway.peers_are(|address| Ok(tagged(address)));
     assert_eq!(session.lists().await, 404, "less than when it last came");
-    gateway.peers_are(|address| Ok(Peer { tags: vec!["tag:agent".to_owned(), "tag:more".to_owned()], ..tagged(address) }));
+    gateway
+        .peers_are(|address| Ok(Peer { tags: vec!["tag:agent".to_owned(), "tag:more".to_owned()], ..tagged(address) }));
     assert_eq!(session.lists().await, 404, "and it does not come back");
     gateway.stop().await;
 }
