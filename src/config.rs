@@ -35,6 +35,7 @@ use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target
 
 pub use clear::ClearListener;
 pub use files::{Files, Places, RootFault};
+pub use fleet::{ID as ID_FORM, is_id};
 pub use guard::{Guard, PiiAction};
 pub use node::{EmbeddedNode, HostNode, Node, NodeCredential, is_tag};
 pub use policy::{PolicyException, SiteFile, SitePolicy};

@@ -18,7 +18,7 @@ use super::{
     body::{self, BodyFault},
     correlation_header,
     identity::Nobody,
-    refuse::{Refused, refuse},
+    refuse::{Refused, alert, refuse},
     relay::{self, Foreign},
     upload::Upload,
 };
@@ -101,7 +101,10 @@ async fn admit(
         Err(fault) => {
             let counted = fault == AuthFault::Unavailable;
             if !counted && let Err(limited) = front.limits.auth_failure(&peer.id) {
-                return Err(none(too_many(&limited)));
+                return Err(none(too_many(&limited).about(&fault)));
+            }
+            if let Some(token) = fault.token() {
+                alert(token, &peer);
             }
             return Err(none(Refused::of_auth(&fault)));
         }

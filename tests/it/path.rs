@@ -24,5 +24,6 @@ mod revoke;
 mod seen;
 mod sessions;
 mod site_policy;
+mod tailnet;
 mod tls;
 mod token;
