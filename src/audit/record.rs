@@ -222,7 +222,7 @@ impl Record {
             record.binding = stray.then(|| token.binding.to_string());
         }
         record.tailscale = refusal.peer.map(PeerFacts::of).unwrap_or_default();
-        record.tailscale.address = Some(refusal.address.to_string());
+        record.tailscale.address.get_or_insert_with(|| refusal.address.to_string());
         let status = match refusal.status {
             429 => Status::Limited,
             401 | 403 => Status::Denied,

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{LeafReader, StoreError, StoredLeaf};
 
-/// The code of such a refusal.
-const CODE: &str = "token_unexpected_source";
+/// The key that such a refusal has, and no other record: what the token is bound to. Those beyond the limit on failed
+/// attempts have it too, under another code.
+const KEY: &str = "\"binding\":";
 /// Leaves read at a time.
 const BATCH: u32 = 2000;
 /// How far a record's time may lie behind that of one before it: what was folded is written at the end of its window.
@@ -35,7 +36,7 @@ pub struct Stray {
 #[derive(Deserialize)]
 struct Facts {
     timestamp: Option<Timestamp>,
-    code: Option<String>,
+    binding: Option<String>,
     jti: Option<String>,
     #[serde(default)]
     tailscale: Peer,
@@ -59,8 +60,8 @@ struct Fold {
 
 /// Who showed tokens of others, by stable id, at `since` and later; since ever where it is none.
 ///
-/// Reads the log from its end and stops where it is older than `since`, so that asking for the last day costs what the
-/// last day recorded.
+/// Reads the log from its end, and stops where [`BATCH`] records in a row are older than `since`: asking for the last
+/// day costs what the last day recorded, and a clock that was wrong for a while hides little.
 pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTreeMap<String, Stray>, StoreError> {
     let mut found: BTreeMap<String, Stray> = BTreeMap::new();
     let enough = since.and_then(|since| since.checked_sub(DISORDER).ok());
@@ -69,16 +70,21 @@ pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTr
         let leaves = reader.before(before, BATCH).await?;
         let Some(oldest) = leaves.last() else { return Ok(found) };
         before = oldest.seq;
-        // What does not even hold the word need not be understood.
-        for leaf in leaves.iter().filter(|leaf| leaf.leaf.contains(CODE)) {
+        // What does not even hold the key need not be understood.
+        for leaf in leaves.iter().filter(|leaf| leaf.leaf.contains(KEY)) {
             let facts = facts(leaf)?;
-            if facts.code.as_deref() == Some(CODE) {
+            if facts.binding.is_some() {
                 count(&mut found, facts, since);
             }
         }
-        let reached = facts(oldest)?.timestamp;
-        if enough.is_some_and(|enough| reached.is_some_and(|reached| reached < enough)) {
-            return Ok(found);
+        if let Some(enough) = enough {
+            let mut old = true;
+            for leaf in &leaves {
+                old &= facts(leaf)?.timestamp.is_some_and(|at| at < enough);
+            }
+            if old {
+                return Ok(found);
+            }
         }
     }
 }

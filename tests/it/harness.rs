@@ -326,6 +326,12 @@ impl Gateway {
         self.peers_are(move |_| Ok(peer.clone()));
     }
 
+    /// Says that this peer is at the other end from now on, and connects anew: who it is is asked once a connection.
+    pub fn visited_by(&mut self, peer: Peer) {
+        self.everybody_is(peer);
+        self.http = http_client().build().unwrap();
+    }
+
     /// Says what the node knows of itself and its tailnet from now on.
     #[allow(dead_code, reason = "for the tests of readiness and of hosts")]
     pub fn status_is(&self, status: NodeStatus) {

@@ -13,6 +13,7 @@
     reason = "tests"
 )]
 
+mod bindings;
 mod bridged;
 mod cases;
 mod child;

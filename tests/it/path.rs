@@ -8,6 +8,7 @@ mod completion;
 mod critical;
 mod eras;
 mod files;
+mod grants;
 mod guard;
 mod hosts;
 mod http;
