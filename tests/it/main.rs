@@ -37,6 +37,7 @@ mod record;
 mod refused;
 mod registry;
 mod reload;
+mod scripted;
 mod sealed;
 mod served;
 mod tidy;
