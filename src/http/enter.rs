@@ -92,7 +92,7 @@ async fn admit(
         let message = "the Host header is not a name of this gateway; http.hosts lists further names";
         return Err(none(Refused::new(StatusCode::FORBIDDEN, "host_not_allowed", message)));
     }
-    check_origin(&front.settings, headers).map_err(none)?;
+    check_origin(&front.settings, headers).map_err(|refused| none(*refused))?;
     if uri.path().starts_with("/.well-known/") {
         return Ok(Admitted::WellKnown);
     }
@@ -129,12 +129,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Against pages of other sites: an Origin must be one that is allowed.
-fn check_origin(settings: &Http, headers: &HeaderMap) -> Result<(), Refused> {
+fn check_origin(settings: &Http, headers: &HeaderMap) -> Result<(), Box<Refused>> {
     let allowed =
         |origin: &header::HeaderValue| settings.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
     if !headers.get_all(header::ORIGIN).iter().all(allowed) {
         let message = "pages of this origin may not call the gateway; http.origins lists those that may";
-        return Err(Refused::new(StatusCode::FORBIDDEN, "origin_not_allowed", message));
+        return Err(Box::new(Refused::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)));
     }
     Ok(())
 }
