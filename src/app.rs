@@ -1,6 +1,7 @@
 //! The one place where parts are chosen and joined. Built by `cli/serve.rs` and by the test harness, nowhere else.
 
 mod reload;
+mod report;
 mod rules;
 mod site;
 
@@ -8,16 +9,17 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub use reload::{Reload, registry_facts};
+pub use report::{Wanted, database_lines, directory_lines, disk_line, node_lines, peer_lines, tls_lines, wanted};
 pub use rules::{RulesError, rules};
 pub use site::{catalogue, site_files};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::reload::Standing;
+use self::{reload::Standing, report::Facts};
 use crate::{
     approval::Approvals,
     audit::{Audit, FoldSettings},
@@ -26,10 +28,10 @@ use crate::{
     exec::{Executors, Resolver, SystemResolver},
     fleet::stored_targets,
     guard::{Guard, GuardLimits},
-    http::{self, Certificates, Front, Lines, Threads, TlsFault},
+    http::{self, CONTROL, Certificates, Control, Front, Lines, Threads, TlsFault},
     limits::Limits,
     mcp::Endpoint,
-    model::Clock,
+    model::{Clock, TargetKind},
     pipeline::{GatewayFacts, Pipeline, RulesInForce, Stations},
     store::{DirectoryError, DirectoryLock, Store, StoreError},
     tailnet::Node,
@@ -69,6 +71,9 @@ pub enum StartError {
     /// The threads that serve cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
+    /// The socket for people on this host cannot be made.
+    #[error("cannot listen on {CONTROL} in the data directory: {0}")]
+    Control(std::io::Error),
     /// The configuration and the imported targets make no rules.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -118,6 +123,7 @@ impl App {
             return Err(StartError::Relays);
         }
         let tls = Certificates::open(&config.tls, clock.now())?.map(Arc::new);
+        let control = Control::listen(&config.data_dir, &lock).map_err(StartError::Control)?;
         let store = Store::open(&config.data_dir).await?;
         let generation = store.target_generation().await?;
         let rules = Arc::new(RulesInForce::new(rules(config, stored_targets(&store).await?, clock.now())?));
@@ -134,17 +140,32 @@ impl App {
             Arc::new(Standing::new(store.clone(), audit.clone(), rules.clone(), clock.clone(), config.clone()));
         store.set_meta(reload::FACTS, &registry_facts(config)).await?;
         store.forget_reloads(clock.now()).await?;
+        let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver);
+        let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
+        let facts = Arc::new(Facts {
+            directory: config.data_dir.clone(),
+            tls: config.tls.clone(),
+            certificates: tls.clone(),
+            wanted: wanted(config),
+            node: node.clone(),
+            audit: audit.clone(),
+            rules: rules.clone(),
+            clock: clock.clone(),
+            reached,
+            started: (clock.now(), Instant::now()),
+        });
         let pipeline = Arc::new(Pipeline::new(Stations {
             rules,
             approvals: Approvals,
             limits: limits.clone(),
-            executors: Executors::new(config.exec, clock.clone()).resolving_by(resolver),
+            executors,
             guard,
             audit: audit.clone(),
             clock: clock.clone(),
             gateway: Arc::new(GatewayFacts {
                 started: clock.now(),
-                node: node.mode(),
+                node: node.clone(),
+                tls: config.tls.certificate_from(),
                 connections: connections.clone(),
                 store: store.clone(),
                 authenticator: authenticator.clone(),
@@ -176,6 +197,13 @@ impl App {
                 let (last, standing) = (last.clone(), standing.clone());
                 async move { standing.follow(generation, last).await }
             }),
+            tokio::spawn(control.serve(
+                Arc::new(move || {
+                    let facts = facts.clone();
+                    Box::pin(async move { facts.report().await })
+                }),
+                last.clone(),
+            )),
         ];
         if let Some(tls) = tls {
             let (node, clock, last) = (node.clone(), clock.clone(), last.clone());

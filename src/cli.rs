@@ -8,6 +8,8 @@ mod audit;
 mod client;
 mod completions;
 mod config;
+mod control;
+mod doctor;
 mod environment;
 mod logging;
 mod man;
@@ -64,6 +66,8 @@ enum Command {
     Policy(policy::Command),
     /// Tell a running service to read its configuration anew, and wait for what came of it
     Reload(reload::Arguments),
+    /// Look at the gateway: what is well, what is not, and what mends it
+    Doctor(doctor::Arguments),
     /// Import, export and look at targets
     #[command(subcommand)]
     Target(target::Command),
@@ -127,6 +131,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Reload(arguments) => reload::run(directory, arguments),
+        Command::Doctor(arguments) => doctor::run(directory, arguments),
         Command::Target(command) => target::run(directory, command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),

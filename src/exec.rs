@@ -116,6 +116,11 @@ impl Executors {
         Self { prober: Prober::new(resolver), ..self }
     }
 
+    /// Whether some backend operates targets of this kind.
+    pub fn reaches(&self, kind: TargetKind) -> bool {
+        self.backends.iter().any(|backend| backend.performs(kind))
+    }
+
     /// Runs the permitted operation: its steps in order, up to the first that did not end by itself.
     ///
     /// Waits for a free place first, on the target and then on the gateway, in the order of arrival; that time is not

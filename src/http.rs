@@ -4,6 +4,7 @@
 mod body;
 mod clear;
 mod connection;
+mod control;
 mod count;
 mod enter;
 mod identity;
@@ -38,6 +39,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     clear::refuse_clear,
+    control::{CONTROL, Control, Reporter, at_socket},
     threads::Threads,
     tls::{Certificates, TlsFault},
 };

@@ -15,6 +15,7 @@ mod output;
 mod probe;
 mod progress;
 mod question;
+mod report;
 mod risk;
 mod scope;
 mod step;
@@ -40,7 +41,8 @@ pub use probe::{
     TlsFindings, Via,
 };
 pub use progress::Progress;
-pub use question::{AuditFilter, FleetFilter, Inquiry, Question};
+pub use question::{AuditFilter, CandidateFilter, FleetFilter, Inquiry, Question};
+pub use report::{Level, Line, Report, Subject};
 pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};

@@ -4,6 +4,7 @@
 mod answers;
 mod error;
 mod explain;
+mod network;
 mod reply;
 mod revocation;
 mod rules;
@@ -13,6 +14,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 pub use error::CallError;
 pub use explain::{explanation, unplanned};
 use futures_util::FutureExt;
+pub use network::ASKED_FOR;
 pub use reply::{Envelope, Reply};
 pub use rules::{Rules, RulesInForce};
 use serde_json::{Map, Value};

@@ -1,6 +1,7 @@
 //! What is kept: SQLite in the data directory, one file a table, the only SQL. Knows rows, not rules.
 
 mod directory;
+mod inspection;
 mod leaves;
 mod meta;
 mod reloads;
@@ -10,7 +11,8 @@ mod tokens;
 use std::path::Path;
 
 pub(crate) use directory::check_private;
-pub use directory::{DirectoryError, DirectoryLock, Holder, prepare_directory};
+pub use directory::{DirectoryError, DirectoryLock, Holder, check_directory, prepare_directory};
+pub use inspection::{Inspection, Whole, inspect};
 pub use leaves::{LeafReader, LeafRow, LeafWriter, StoredLeaf};
 use sqlx::{
     SqlitePool,

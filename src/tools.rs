@@ -12,6 +12,7 @@ mod file_list;
 mod file_read;
 mod file_search;
 mod file_write;
+mod fleet_discover;
 mod fleet_list;
 mod gateway_inspect;
 mod host_inspect;
@@ -72,6 +73,7 @@ pub const ALL: &[&dyn Tool] = &[
     &package_refresh::PackageRefresh,
     &package_change::PackageChange,
     &fleet_list::FleetList,
+    &fleet_discover::FleetDiscover,
     &target_inspect::TargetInspect,
     &policy_explain::PolicyExplain,
     &audit_query::AuditQuery,

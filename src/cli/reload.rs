@@ -52,7 +52,7 @@ pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), 
 }
 
 /// The data directory that a configuration names, whatever else is wrong with it: the service is to judge that.
-fn named_directory(file: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn named_directory(file: &Path) -> anyhow::Result<PathBuf> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let tree: toml::Table =
         text.parse().with_context(|| format!("{}: name the data with --data-dir", file.display()))?;

@@ -21,6 +21,17 @@ pub enum Tls {
     },
 }
 
+impl Tls {
+    /// The word that `tls.certificate_from` has for it.
+    pub fn certificate_from(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Node => "node",
+            Self::Files { .. } => "files",
+        }
+    }
+}
+
 /// The section; `mode` is `node.mode`.
 pub(super) fn tls(root: &mut Section<'_>, mode: &str) -> Tls {
     let mut section = root.section("tls");

@@ -21,6 +21,11 @@ impl Registry {
         self.targets.get(id).filter(|target| target.engagement == *engagement)
     }
 
+    /// Every target, whosever it is: for the gateway's own people, never for a caller.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.targets.values()
+    }
+
     /// The targets of `engagement`, by id.
     pub fn targets_of<'a>(&'a self, engagement: &'a EngagementId) -> impl Iterator<Item = &'a Arc<Target>> {
         self.targets.values().filter(move |target| target.engagement == *engagement)

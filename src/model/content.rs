@@ -35,10 +35,14 @@ pub struct Missing {
 }
 
 impl Content {
-    /// A page: `data` without its `next_cursor`, which moves into the envelope. None where `data` is no object.
+    /// A page: `data` without its `next_cursor` and `partial`, which move into the envelope. None where `data` is no
+    /// object, or its `partial` no list of what is missing.
     pub fn page(mut data: Value) -> Option<Self> {
-        let next = data.as_object_mut()?.remove("next_cursor");
-        Some(Self { next_cursor: next.and_then(|next| next.as_str().map(str::to_owned)), ..Self::new(data) })
+        let parts = data.as_object_mut()?;
+        let next = parts.remove("next_cursor");
+        let partial = parts.remove("partial").map_or_else(|| Ok(Vec::new()), serde_json::from_value).ok()?;
+        let next_cursor = next.and_then(|next| next.as_str().map(str::to_owned));
+        Some(Self { next_cursor, partial, ..Self::new(data) })
     }
 
     /// A complete answer that changed nothing.

@@ -18,6 +18,8 @@ pub enum Question {
     Audit(AuditFilter),
     /// Which targets are there?
     Fleet(FleetFilter),
+    /// Which machines of the tailnet could become targets?
+    Candidates(CandidateFilter),
     /// How is the gateway? Sections by name; empty means all.
     Gateway(Vec<String>),
 }
@@ -66,5 +68,18 @@ pub struct FleetFilter {
     /// Comes after this id: the cursor of the page before.
     pub after: Option<TargetId>,
     /// The most targets to return.
+    pub limit: u32,
+}
+
+/// Selects candidates. Every condition that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CandidateFilter {
+    /// Has this tailnet tag, e.g. `tag:web`.
+    pub tag: Option<String>,
+    /// Is seen by the control server, or is not.
+    pub online: Option<bool>,
+    /// Comes after this one in the order of names and ids: the cursor of the page before.
+    pub after: Option<(String, String)>,
+    /// The most candidates to return.
     pub limit: u32,
 }

@@ -21,6 +21,9 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Local, Self::Ssh, Self::Docker, Self::Http];
+
     /// The word used in configuration and replies.
     pub fn as_str(self) -> &'static str {
         match self {

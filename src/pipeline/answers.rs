@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{
     CallError, Rules,
     explain::{explanation, unplanned},
+    network::{candidates, own_node, peers},
     revocation::revoke,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     },
     policy::Permit,
     store::{Store, StoreError},
-    tailnet::Grant,
+    tailnet::{Grant, Node},
 };
 
 /// What the gateway knows of itself.
@@ -33,7 +34,9 @@ pub struct GatewayFacts {
     /// When it started.
     pub started: Timestamp,
     /// How it is on the network.
-    pub node: &'static str,
+    pub node: Arc<dyn Node>,
+    /// Whether HTTP is wrapped in TLS: `off`, `node` or `files`.
+    pub tls: &'static str,
     /// Connections that are open now.
     pub connections: Arc<AtomicUsize>,
     /// The database.
@@ -78,6 +81,9 @@ impl Answers {
             Question::Policy(inquiry) => self.explain(caller, rules, inquiry),
             Question::Audit(filter) => self.records(&operation, filter).await?,
             Question::Fleet(filter) => targets(&rules.registry, &operation, filter),
+            Question::Candidates(filter) => {
+                candidates(&*self.gateway.node, &rules.registry, &operation.engagement, filter)
+            }
             Question::Gateway(sections) => self.about(rules, &operation, sections).await?,
         };
         Ok(RawOutput { operation, outputs: vec![StepOutput::Answer(answer)] })
@@ -162,6 +168,8 @@ impl Answers {
                 json!({
                     "recording": self.audit.is_recording(),
                     "connections": gateway.connections.load(Ordering::Relaxed),
+                    "tokens": gateway.authenticator.is_fresh(),
+                    "node": gateway.node.status().is_up(),
                 }),
             );
         }
@@ -169,7 +177,7 @@ impl Answers {
             about.insert(
                 "config".into(),
                 json!({
-                    "node": gateway.node,
+                    "node": gateway.node.mode(),
                     "profile": rules.profile,
                     "sha256": rules.config_sha256,
                     "targets": rules.registry.targets_of(&operation.engagement).count(),
@@ -196,6 +204,19 @@ impl Answers {
         if wanted("audit") {
             about.insert("audit".into(), self.head().await?);
         }
+        let mut partial = Vec::new();
+        if wanted("node") {
+            let mut node = own_node(&*gateway.node);
+            if let Some(node) = node.as_object_mut() {
+                node.insert("tls".into(), gateway.tls.into());
+            }
+            about.insert("node".into(), node);
+        }
+        if wanted("peers") {
+            let seen = peers(&*gateway.node, &rules.registry, &operation.engagement, &mut partial).await;
+            about.insert("peers".into(), seen);
+        }
+        about.insert("partial".into(), json!(partial));
         Ok(Value::Object(about))
     }
 }

@@ -68,6 +68,11 @@ pub fn prepare_directory(path: &Path) -> Result<(), DirectoryError> {
     check(path, "directory", 0o700)
 }
 
+/// Refuses a directory that is not there, or that others can enter or own. Makes nothing.
+pub fn check_directory(path: &Path) -> Result<(), DirectoryError> {
+    check(path, "directory", 0o700)
+}
+
 /// Refuses a private file that others can read or own.
 pub(crate) fn check_private(path: &Path) -> Result<(), DirectoryError> {
     check(path, "file", 0o600)

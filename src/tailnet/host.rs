@@ -98,6 +98,18 @@ impl Host {
         Self::join_within(settings, tailnet, JOIN_WITHIN).await
     }
 
+    /// What the daemon says now of itself and, where it is on the tailnet, of each peer. Listens nowhere.
+    pub async fn look(
+        settings: &HostNode,
+        tailnet: &Tailnet,
+    ) -> (Arc<NodeStatus>, Vec<(NodePeer, Result<Peer, Unidentified>)>) {
+        let api = LocalApi::new(DaemonAddress::Socket { path: settings.socket.clone(), process: None });
+        let daemon = Daemon::new(api, tailnet.clone());
+        let status = daemon.look(true).await;
+        let peers = if status.is_up() { daemon.peers().await } else { Vec::new() };
+        (status, peers)
+    }
+
     async fn join_within(settings: &HostNode, tailnet: &Tailnet, most: Duration) -> Result<Self, JoinError> {
         let api = LocalApi::new(DaemonAddress::Socket { path: settings.socket.clone(), process: None });
         let daemon = Daemon::new(api, tailnet.clone());

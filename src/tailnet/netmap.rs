@@ -28,13 +28,17 @@ impl NodeStatus {
             .filter(|peer| peer.in_network_map != Some(false) && !peer.stable_id.is_empty())
             .map(|peer| node_peer(peer, answer))
             .collect();
+        let mut warnings = answer.health.clone();
+        if state == NodeState::NeedsLogin && !answer.auth_url.is_empty() {
+            warnings.push(format!("log the node in: open {}", answer.auth_url));
+        }
         peers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         Self {
             state,
             own,
             tailnet: tailnet.into_iter().find(|name| !name.is_empty()).cloned(),
             peers,
-            warnings: answer.health.clone(),
+            warnings,
             version: Some(answer.version.clone()).filter(|version| !version.is_empty()),
             userspace: !answer.tun,
         }

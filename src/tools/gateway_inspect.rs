@@ -29,6 +29,8 @@ enum Section {
     Config,
     Ages,
     Audit,
+    Node,
+    Peers,
 }
 
 /// The shape of the answer.
@@ -46,12 +48,18 @@ struct Data {
     ages: Option<Vec<Map<String, Value>>>,
     #[serde(default)]
     audit: Option<Map<String, Value>>,
+    #[serde(default)]
+    /// On the tailnet
+    node: Option<Map<String, Value>>,
+    #[serde(default)]
+    /// Who would be let in, with which grants
+    peers: Option<Map<String, Value>>,
 }
 
 const SPEC: Spec = Spec {
     name: "gateway_inspect",
     title: "Inspect the gateway",
-    help: "Shows the gateway's version, health, configuration digest, ages of its credentials and the head of its audit log.",
+    help: "Shows the gateway's version, health, configuration digest, ages of its credentials, the head of its audit log, its tailnet node and who may come in.",
     scopes: &[Scope::SecurityRead],
     risk: Risk::Low,
     effect: Effect::Read,
@@ -74,6 +82,6 @@ impl Tool for GatewayInspect {
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        Ok(Content::new(answer(raw)?.clone()))
+        Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not an object"))
     }
 }

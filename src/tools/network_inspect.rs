@@ -1,5 +1,5 @@
-//! `network_inspect`: interfaces, routes, neighbours, sockets, resolver, counters and firewall of a host. Sends nothing to
-//! the network and changes nothing.
+//! `network_inspect`: interfaces, routes, neighbours, sockets, resolver, counters, firewall and tailnet of a host. Sends
+//! nothing to the network and changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,11 @@ use crate::model::{Content, Effect, Missing, Operation, RawOutput, Risk, Scope, 
 
 mod links;
 mod sockets;
+mod tailnet;
 
 use links::{Dns, Interface, Neighbour, Route, Traffic};
 use sockets::Socket;
+use tailnet::Tailnet;
 
 /// The tool.
 pub(super) struct NetworkInspect;
@@ -33,12 +35,21 @@ enum Part {
     Dns,
     Counters,
     Firewall,
+    Tailnet,
 }
 
 impl Part {
     /// In the order they are asked for: what may be long comes last.
-    const ORDER: [Self; 7] =
-        [Self::Interfaces, Self::Routes, Self::Neighbours, Self::Dns, Self::Counters, Self::Firewall, Self::Sockets];
+    const ORDER: [Self; 8] = [
+        Self::Interfaces,
+        Self::Routes,
+        Self::Neighbours,
+        Self::Dns,
+        Self::Counters,
+        Self::Firewall,
+        Self::Tailnet,
+        Self::Sockets,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -49,6 +60,7 @@ impl Part {
             Self::Dns => "dns",
             Self::Counters => "counters",
             Self::Firewall => "firewall",
+            Self::Tailnet => "tailnet",
         }
     }
 }
@@ -89,6 +101,7 @@ struct Data {
     dns: Option<Dns>,
     counters: Option<Counters>,
     firewall: Option<Firewall>,
+    tailnet: Option<Tailnet>,
 }
 
 #[derive(Default, Serialize, JsonSchema)]
@@ -112,7 +125,7 @@ const CONNECTIONS: usize = 200;
 const SPEC: Spec = Spec {
     name: "network_inspect",
     title: "Inspect the network of a host",
-    help: "Addresses, routes, neighbours, listening sockets with their process, connections by state, DNS servers, counters, firewall. With port or process: the matching sockets.",
+    help: "Addresses, routes, neighbours, listening sockets with process, connections by state, DNS, counters, firewall, tailnet. With port or process: matching sockets.",
     scopes: &[Scope::NetworkRead],
     risk: Risk::Low,
     effect: Effect::Read,
@@ -175,6 +188,14 @@ impl Tool for NetworkInspect {
                 Part::Dns => sections.text("dns").map(|text| shown.dns = Some(links::dns(&text))),
                 Part::Counters => sections.counters().map(|found| shown.counters = Some(found)),
                 Part::Firewall => sections.firewall().map(|found| shown.firewall = Some(found)),
+                Part::Tailnet => sections.text("tailnet").and_then(|json| tailnet::status(&json)).map(|found| {
+                    let left = found.peer_count - found.peers.len();
+                    if left > 0 {
+                        content.truncated = true;
+                        content.warnings.push(format!("{left} further peers of the tailnet are only counted"));
+                    }
+                    shown.tailnet = Some(found);
+                }),
                 Part::Sockets => sections.sockets().map(|found| sort_sockets(&args, found, &mut shown, &mut content)),
             };
             let name = part.as_str();

@@ -28,7 +28,7 @@ use tailops::{
     exec::{Resolver, SystemResolver},
     model::{Clock, ScopeSet, SystemClock},
     store::Store,
-    tailnet::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Stream, Unidentified, read_grants},
+    tailnet::{Connection, Grants, Node, NodePeer, NodeState, NodeStatus, Peer, Stream, Unidentified, read_grants},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -64,10 +64,19 @@ pub struct ScriptedNode {
     facts: Arc<Mutex<NodeFacts>>,
 }
 
-/// What a scripted node says of itself.
+type Seen = Vec<(NodePeer, Result<Peer, Unidentified>)>;
+
+/// What a scripted node says of itself and its peers.
 struct NodeFacts {
     status: NodeStatus,
+    peers: Box<dyn Fn() -> Seen + Send>,
     believed_for: Option<Duration>,
+}
+
+impl Default for NodeFacts {
+    fn default() -> Self {
+        Self { status: NodeStatus::of_state(NodeState::Loopback), peers: Box::new(Vec::new), believed_for: None }
+    }
 }
 
 impl Node for ScriptedNode {
@@ -81,6 +90,10 @@ impl Node for ScriptedNode {
 
     fn status(&self) -> Arc<NodeStatus> {
         Arc::new(self.facts.lock().unwrap().status.clone())
+    }
+
+    fn peers(&self) -> BoxFuture<'_, Seen> {
+        Box::pin(async { (self.facts.lock().unwrap().peers)() })
     }
 
     fn believed_for(&self) -> Option<Duration> {
@@ -275,7 +288,8 @@ impl Gateway {
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(|address| Ok(alice(address)));
         let whois = Arc::new(Mutex::new(script));
-        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let status = NodeStatus::of_state(NodeState::Loopback);
+        let facts = NodeFacts { status, peers: Box::new(Vec::new), believed_for: None };
         let facts = Arc::new(Mutex::new(facts));
         let node = Arc::new(ScriptedNode { listener, whois: whois.clone(), facts: facts.clone() });
         Self::joined(directory, config, (node, address), (whois, facts), resolver).await
@@ -285,7 +299,7 @@ impl Gateway {
     pub async fn on_node(node: Arc<dyn Node>, adjust: impl FnOnce(&mut Config)) -> Self {
         let (directory, config) = Self::directory(adjust);
         let address = node.addresses()[0];
-        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let facts = NodeFacts::default();
         let script: Script = Box::new(|_| Err(Unidentified::NotFound));
         let unused = (Arc::new(Mutex::new(script)), Arc::new(Mutex::new(facts)));
         Self::joined(directory, config, (node, address), unused, Arc::new(SystemResolver)).await
@@ -295,7 +309,7 @@ impl Gateway {
     pub async fn over_node(node: Arc<dyn Node>, whois: Arc<Mutex<Script>>, adjust: impl FnOnce(&mut Config)) -> Self {
         let (directory, config) = Self::directory(adjust);
         let address = node.addresses()[0];
-        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let facts = NodeFacts::default();
         let facts = Arc::new(Mutex::new(facts));
         Self::joined(directory, config, (node, address), (whois, facts), Arc::new(SystemResolver)).await
     }
@@ -333,9 +347,13 @@ impl Gateway {
     }
 
     /// Says what the node knows of itself and its tailnet from now on.
-    #[allow(dead_code, reason = "for the tests of readiness and of hosts")]
     pub fn status_is(&self, status: NodeStatus) {
         self.facts.lock().unwrap().status = status;
+    }
+
+    /// Says what the tailnet knows of each peer from now on.
+    pub fn peers_may(&self, peers: impl Fn() -> Vec<(NodePeer, Result<Peer, Unidentified>)> + Send + 'static) {
+        self.facts.lock().unwrap().peers = Box::new(peers);
     }
 
     /// Says how long an identity may be believed from now on.

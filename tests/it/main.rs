@@ -24,6 +24,7 @@ mod clients;
 mod daemon;
 mod disk_full;
 mod docs;
+mod doctor;
 mod environment;
 mod harness;
 mod joined;

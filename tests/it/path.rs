@@ -14,6 +14,7 @@ mod hosts;
 mod http;
 mod limits;
 mod live;
+mod node;
 mod peer;
 mod policy;
 mod probe;

@@ -37,6 +37,17 @@ for part in "$@"; do
 		if have nft; then shown firewall.nft permission_denied "$@" nft -j list ruleset
 		elif have iptables-save; then shown firewall.iptables permission_denied "$@" iptables-save
 		else missing firewall missing_tool; fi ;;
+	tailnet)
+		if ! have tailscale; then missing tailnet missing_tool
+		elif out=$(timeout 10 tailscale status --json 2>/dev/null); then
+			# Of a large tailnet only this host's own end, or there is no room for the rest.
+			if [ "${#out}" -gt 262144 ]; then
+				missing tailnet.peers too_many
+				out=$(timeout 10 tailscale status --json --peers=false 2>/dev/null) || out=
+			fi
+			section tailnet
+			printf '%s\n' "$out"
+		else missing tailnet daemon_unreachable; fi ;;
 	sockets)
 		if have ss; then
 			[ "$(id -u)" = 0 ] || missing sockets.processes permission_denied
