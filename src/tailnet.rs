@@ -5,6 +5,7 @@
 compile_error!("tailops runs on Linux only: it takes the identity of local peers from the kernel's /proc/net/tcp");
 
 mod grants;
+mod localapi;
 mod loopback;
 mod proc_net;
 mod status;
@@ -20,6 +21,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 
 pub use grants::{Approves, Grant, Grants};
+pub use localapi::{DaemonAddress, LocalApi, LocalApiError};
 pub use loopback::{BindError, Loopback};
 pub use status::{NodePeer, NodeState, NodeStatus, OwnNode};
 pub use stream::Stream;
