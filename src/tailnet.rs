@@ -4,12 +4,17 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("tailops runs on Linux only: it takes the identity of local peers from the kernel's /proc/net/tcp");
 
+mod daemon;
 mod grants;
+mod host;
+mod listeners;
 mod localapi;
 mod loopback;
+mod netmap;
 mod proc_net;
 mod status;
 mod stream;
+mod whois;
 
 use std::{
     io,
@@ -21,6 +26,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 
 pub use grants::{Approves, Grant, Grants};
+pub use host::{Host, JoinError};
 pub use localapi::{DaemonAddress, LocalApi, LocalApiError};
 pub use loopback::{BindError, Loopback};
 pub use status::{NodePeer, NodeState, NodeStatus, OwnNode};
@@ -132,6 +138,9 @@ pub enum NotAdmitted {
     /// Exempt from tailnet lock, e.g. the ingress of Funnel.
     #[error("the node is exempt from tailnet lock")]
     Unsigned,
+    /// Its key has expired.
+    #[error("the node's key has expired")]
+    Expired,
     /// Has none of the tags and users of `tailnet.require`.
     #[error("none of the tags and users that tailnet.require lists")]
     NotRequired,
@@ -151,6 +160,7 @@ impl NotAdmitted {
             Self::SharedIn => "peer_shared_in",
             Self::Router => "peer_router",
             Self::Unsigned => "peer_unsigned",
+            Self::Expired => "peer_expired",
             Self::NotRequired => "peer_tag",
             Self::NoGrant => "peer_no_grant",
             Self::BadGrant(_) => "peer_bad_grant",

@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Node},
     model::{Clock, Scope, ScopeSet, SystemClock},
     store::DirectoryError,
-    tailnet::{self, BindError, Loopback},
+    tailnet::{self, BindError, Host, JoinError, Loopback},
 };
 
 /// How long a token that `serve --dev` made lives.
@@ -156,7 +156,14 @@ async fn join(config: &Config) -> Result<Arc<dyn tailnet::Node>, Exit> {
             })?;
             Ok(Arc::new(node))
         }
-        Node::Host(_) | Node::Embedded(_) => {
+        Node::Host(settings) => {
+            let node = Host::join(settings, &config.tailnet).await.map_err(|error| {
+                let code = if matches!(error, JoinError::InUse(_)) { 4 } else { 1 };
+                Exit::with(code, error)
+            })?;
+            Ok(Arc::new(node))
+        }
+        Node::Embedded(_) => {
             Err(Exit::with(3, anyhow::anyhow!("node.mode {:?} is not part of this build", config.node.mode())))
         }
     }

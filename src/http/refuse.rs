@@ -12,6 +12,7 @@ use crate::{
     audit::Refusal,
     auth::{AuthFault, Caller},
     model::CorrelationId,
+    tailnet::Unidentified,
 };
 
 /// One refusal.
@@ -65,7 +66,7 @@ pub(super) async fn refuse(
 ) -> Response {
     let refusal = Refusal {
         correlation,
-        peer: line.peer.as_deref().ok(),
+        peer: line.peer.as_deref().map_or_else(Unidentified::peer, Some),
         address: line.address,
         caller,
         code: refused.code,

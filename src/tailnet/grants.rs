@@ -3,7 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{EngagementId, Risk, Scope, ScopeSet, TargetId};
+use super::NotAdmitted;
+use crate::{
+    config::{GrantsMode, Tailnet},
+    model::{EngagementId, Risk, Scope, ScopeSet, TargetId},
+};
+
+/// The rules in the values of the capability. Those that this version cannot read are refused.
+pub(super) fn read(values: Option<&[serde_json::Value]>, settings: &Tailnet) -> Result<Grants, NotAdmitted> {
+    match (values, settings.grants) {
+        (Some(values), _) => Err(NotAdmitted::BadGrant(format!("{} rules of {}", values.len(), settings.capability))),
+        (None, GrantsMode::Required) => Err(NotAdmitted::NoGrant),
+        (None, GrantsMode::Optional) => Ok(Grants::Unrestricted),
+    }
+}
 
 /// All rules that one peer has.
 #[derive(Clone, Debug, Default, PartialEq)]

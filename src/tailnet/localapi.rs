@@ -19,7 +19,7 @@ use hyper::{Request, Response, StatusCode, body::Incoming};
 use serde::de::DeserializeOwned;
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
-pub(super) use self::answers::{Status, WhoIs};
+pub(super) use self::answers::{Node, PeerStatus, Status, WhoIs};
 pub use self::link::DaemonAddress;
 use self::link::Link;
 
