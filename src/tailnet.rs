@@ -5,6 +5,7 @@
 compile_error!("tailops runs on Linux only: it takes the identity of local peers from the kernel's /proc/net/tcp");
 
 mod daemon;
+mod embedded;
 mod grants;
 mod host;
 mod listeners;
@@ -25,6 +26,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt};
 
+pub use embedded::{CredentialError, Embedded, EmbeddedError, Launch};
 pub use grants::{Approves, Grant, Grants};
 pub use host::{Host, JoinError};
 pub use localapi::{DaemonAddress, LocalApi, LocalApiError};
@@ -259,6 +261,11 @@ pub trait Node: Send + Sync + 'static {
     /// a minute the first time.
     fn certificate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<CertificatePair, String>> {
         async move { Err(format!("a node in this mode has no certificate for {name}")) }.boxed()
+    }
+
+    /// Gives the node up, in order. Called once, when no connection is served any more.
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
     }
 }
 

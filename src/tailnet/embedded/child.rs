@@ -83,7 +83,8 @@ impl Child {
                 let _ = kill_process_group(id, Signal::KILL);
             }
             // Left as a dead entry, so that its id is not given to anyone while it may still be signalled.
-            while waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) == Err(Errno::INTR) {}
+            let seen = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while matches!(waitid(WaitId::Pid(id), seen), Err(Errno::INTR)) {}
             let _ = over.send(());
             let _: Result<(), mpsc::RecvError> = held.recv();
             let _ = status.send(child.wait());
