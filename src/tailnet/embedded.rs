@@ -161,12 +161,7 @@ impl Embedded {
         if timeout(pace.join, settled).await.is_err() {
             tracing::warn!("the node is not on the tailnet yet; it goes on trying");
         }
-        Ok(Self {
-            shared,
-            connections: AsyncMutex::new(connections),
-            stop,
-            supervisor: Mutex::new(Some(supervisor)),
-        })
+        Ok(Self { shared, connections: AsyncMutex::new(connections), stop, supervisor: Mutex::new(Some(supervisor)) })
     }
 
     fn running(&self) -> Option<Arc<Running>> {

@@ -199,7 +199,10 @@ mod tests {
         }
         for mode in [0o644, 0o640, 0o440, 0o604, 0o602, 0o700, 0o4600] {
             let refused = auth_key(file(&directory, "key", "tskey-auth-x1\n", mode)).unwrap_err();
-            assert!(matches!(refused, CredentialError::Mode { mode: found, .. } if found == mode), "{mode:o} {refused}");
+            assert!(
+                matches!(refused, CredentialError::Mode { mode: found, .. } if found == mode),
+                "{mode:o} {refused}"
+            );
             assert!(refused.to_string().contains("chmod 0600"), "{refused}");
             assert!(!refused.to_string().contains("tskey-auth"), "{refused}");
             fs::remove_file(directory.path().join("key")).unwrap();

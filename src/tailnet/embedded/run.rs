@@ -133,8 +133,7 @@ pub(super) async fn supervise(shared: Arc<Shared>, stop: CancellationToken) {
 async fn run(shared: &Arc<Shared>, stop: &CancellationToken) -> io::Result<ExitStatus> {
     let (sockets, listener) = Sockets::fresh(&shared.sockets)?;
     let configuration = shared.configuration()?;
-    let (mut child, Says { stdout, stderr }) =
-        Child::start(&shared.launch, sockets.path(), &configuration).await?;
+    let (mut child, Says { stdout, stderr }) = Child::start(&shared.launch, sockets.path(), &configuration).await?;
     let process = child.id();
     let api = LocalApi::new(DaemonAddress::Socket { path: sockets.socket("localapi.sock"), process: Some(process) });
     let daemon = Daemon::new(api, shared.tailnet.clone());
@@ -158,6 +157,7 @@ async fn run(shared: &Arc<Shared>, stop: &CancellationToken) -> io::Result<ExitS
     shared.running.store(None);
     let ended = child.stop(shared.pace.grace).await;
     let _ = timeout(LAST_WORDS, logging).await;
+    tasks.shutdown().await;
     ended
 }
 

@@ -41,9 +41,9 @@ pub(super) fn status(state: &str) -> Value {
     })
 }
 
-fn whois(id: &str, name: &str, ip: &str, capability: &Value) -> Value {
+fn whois(id: &str, name: &str, ip: &str) -> Value {
     json!({"Node": {"StableID": id, "Name": format!("{name}.lab.test."), "Addresses": [format!("{ip}/32")]},
-           "UserProfile": {"LoginName": "alice@example.com"}, "CapMap": capability})
+           "UserProfile": {"LoginName": "alice@example.com"}, "CapMap": null})
 }
 
 /// A certificate of its own making, key first, as a node sends it.
@@ -88,12 +88,12 @@ async fn be_the_node() {
         "stopped-by-flow-logs" => "Stopped",
         _ => "Running",
     };
-    tokio::spawn(serve_localapi(state));
-    tokio::spawn(serve_dials());
-    // Nothing but reports is read from it; the test harness has printed there already.
+    tokio::spawn(serve_localapi(UnixListener::bind("localapi.sock").unwrap(), state));
+    tokio::spawn(serve_dials(UnixListener::bind("dial.sock").unwrap()));
+    // On a line of its own: the test harness has begun one.
     let url = if state == "NeedsLogin" { "https://login.example.com/a/1" } else { "" };
     let error = if state == "Stopped" { "tailnet requires logging to be enabled" } else { "" };
-    println!("{}", json!({"state": state, "auth_url": url, "error": error, "version": "1.98.9"}));
+    println!("\n{}", json!({"state": state, "auth_url": url, "error": error, "version": "1.98.9"}));
     tokio::spawn(hand_over(script.clone()));
     let over = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     over.await.unwrap().unwrap();
@@ -125,8 +125,7 @@ async fn hand_over(script: String) {
 }
 
 /// One line in, "ok" out, then an echo. Port 1 is closed.
-async fn serve_dials() {
-    let listener = UnixListener::bind("dial.sock").unwrap();
+async fn serve_dials(listener: UnixListener) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
@@ -142,8 +141,7 @@ async fn serve_dials() {
     }
 }
 
-async fn serve_localapi(state: &'static str) {
-    let listener = UnixListener::bind("localapi.sock").unwrap();
+async fn serve_localapi(listener: UnixListener, state: &'static str) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
@@ -156,17 +154,14 @@ async fn serve_localapi(state: &'static str) {
                     }
                 }
                 let target = head.split(' ').nth(1).unwrap().to_owned();
-                let capability = json!({crate::config::CAPABILITY: [{"scopes": ["readonly"]}]});
                 let (code, body) = match target.as_str() {
                     target if target.contains("/status") => (200, status(state).to_string()),
                     target if target.contains("100.64.0.2") => {
-                        (200, whois("nALICE", "alice", "100.64.0.2", &capability).to_string())
+                        (200, whois("nALICE", "alice", "100.64.0.2").to_string())
                     }
-                    target if target.contains("100.64.0.3") => {
-                        (200, whois("nWEB", "web1", "100.64.0.3", &capability).to_string())
-                    }
+                    target if target.contains("100.64.0.3") => (200, whois("nWEB", "web1", "100.64.0.3").to_string()),
                     target if target.contains("100.64.0.1") => {
-                        (200, whois("nGATEWAY", "gateway", "100.64.0.1", &capability).to_string())
+                        (200, whois("nGATEWAY", "gateway", "100.64.0.1").to_string())
                     }
                     "/localapi/v0/cert/gateway.lab.test?type=pair" => (200, certificate()),
                     _ => (404, "no match for IP:port".to_owned()),
