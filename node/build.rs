@@ -1,6 +1,8 @@
 //! Builds `go/` into an archive that the program holds. Answers for the right Go, the pinned modules, and an archive
 //! that does nothing until it is called. Never downloads anything that `go/go.sum` does not pin.
 
+#![expect(clippy::disallowed_methods, reason = "a build script runs Go and reads what cargo tells it")]
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -9,8 +11,8 @@ use std::{
 
 /// The first Go that builds the pinned modules; go/go.mod says the same.
 const GO: (u32, u32, u32) = (1, 26, 5);
-/// Names from the archive come with the name of its section, which start.c names too.
-const START_SECTION: &str = "tailops_go_start";
+/// What start.c calls the entry of the Go runtime.
+const START: &str = "tailops_go_start";
 /// The resolvers of Go instead of those of the C library, and no web interface.
 const TAGS: &str = "netgo,osusergo,ts_omit_webclient";
 
@@ -66,17 +68,24 @@ fn build() -> Result<(), String> {
              where GOPROXY says."
         )
     })?;
-    start_nothing(&archive)?;
+    start_nothing(&archive, architecture)?;
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=static=tailops_node");
     Ok(())
 }
 
-/// Renames the sections from which the loader would start the Go runtime in every process of the program.
-fn start_nothing(archive: &Path) -> Result<(), String> {
+/// Takes the entry of the Go runtime from the section of what the loader calls in every process of the program, and
+/// makes it callable by its own name.
+fn start_nothing(archive: &Path, architecture: &str) -> Result<(), String> {
     let objcopy = env::var_os("OBJCOPY").unwrap_or_else(|| "objcopy".into());
-    let rename = format!(".init_array={START_SECTION},alloc,load,data,contents");
-    output(Command::new(objcopy).arg("--rename-section").arg(rename).arg(archive)).map(drop)
+    output(
+        Command::new(objcopy)
+            .arg("--rename-section=.init_array=tailops_go_not_called,alloc,load,data,contents")
+            .arg(format!("--redefine-sym=_rt0_{architecture}_linux_lib={START}"))
+            .arg(format!("--globalize-symbol={START}"))
+            .arg(archive),
+    )
+    .map(drop)
 }
 
 /// What `command` says on standard output.

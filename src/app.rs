@@ -97,6 +97,7 @@ impl App {
         let generation = store.target_generation().await?;
         let rules = Arc::new(RulesInForce::new(rules(config, stored_targets(&store).await?, clock.now())?));
         store.set_meta("profile", config.profile.as_str()).await?;
+        store.set_meta("node_mode", node.mode()).await?;
         let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let guard = Arc::new(Guard::new(GuardLimits::default(), &config.guard));
         let (audit, recording) =

@@ -9,6 +9,7 @@ mod fold;
 mod gate;
 mod query;
 mod record;
+mod strays;
 mod usage;
 mod writer;
 
@@ -19,6 +20,7 @@ pub use gate::Unrecorded;
 pub use query::{Export, Page};
 pub use record::{Execution, Folded, HttpFacts, PeerFacts, Record, Status};
 use serde_json::{Map, Value};
+pub use strays::{Stray, strays};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 pub use usage::{Counts, Dimension, TokenUsage, UnknownDimension, Usage, token_usage};
@@ -29,7 +31,7 @@ use self::{
     writer::{Leaf, Writer},
 };
 use crate::{
-    auth::Caller,
+    auth::{Caller, Claims},
     guard::Guard,
     model::{Clock, CorrelationId},
     store::{LeafReader, Store, StoreError},
@@ -72,8 +74,8 @@ pub struct Refusal<'a> {
     pub peer: Option<&'a Peer>,
     /// The address it came from.
     pub address: std::net::SocketAddr,
-    /// The caller, if there was one.
-    pub caller: Option<&'a Caller>,
+    /// What the token says, if it is ours and in force.
+    pub token: Option<&'a Claims>,
     /// For programs, e.g. `token_expired`.
     pub code: &'static str,
     /// Why, for the auditor.

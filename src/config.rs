@@ -33,8 +33,9 @@ use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
 pub use files::{Files, Places, RootFault};
+pub use fleet::{ID as ID_FORM, is_id};
 pub use guard::{Guard, PiiAction};
-pub use node::{EmbeddedNode, HostNode, Node, NodeCredential};
+pub use node::{EmbeddedNode, HostNode, Node, NodeCredential, is_tag};
 pub use policy::{PolicyException, SiteFile, SitePolicy};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use registry::{read_registry, registry_entry, registry_file};
@@ -326,12 +327,13 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
     let engagements = fleet::engagements(&mut root, tools);
     let data_dir = settings::data_dir(&mut root);
     let targets = fleet::targets(&mut root, &engagements, &data_dir);
+    let node = node::node(&mut root);
     let config = Config {
         profile,
-        node: node::node(&mut root),
-        tailnet: tailnet::tailnet(&mut root),
-        tls: tls::tls(&mut root),
-        http: settings::http(&mut root),
+        tailnet: tailnet::tailnet(&mut root, node.mode()),
+        tls: tls::tls(&mut root, node.mode()),
+        http: settings::http(&mut root, node.mode()),
+        node,
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),

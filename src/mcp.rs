@@ -69,9 +69,9 @@ impl Endpoint {
         let jti = &caller.token().jti;
         let session = header_text(request.headers(), SESSION_ID).map(str::to_owned);
         if let Some(id) = &session
-            && !self.sessions.belongs(id, jti)
+            && !self.sessions.belongs(id, caller)
         {
-            // Another token's session looks exactly like one that does not exist.
+            // Another token's or peer's session looks exactly like one that does not exist.
             return plain(StatusCode::NOT_FOUND, "Not Found: Session not found");
         }
         let opens = opening == Opening::Session && session.is_none();
@@ -82,7 +82,7 @@ impl Endpoint {
         let closes = request.method() == Method::DELETE;
         let mut response = self.service.handle(request).await.map(Body::new);
         if opens && let Some(id) = header_text(response.headers(), SESSION_ID) {
-            self.sessions.opened(id, jti.clone());
+            self.sessions.opened(id, caller);
         }
         if closes
             && response.status().is_success()

@@ -27,7 +27,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 
 pub use embedded::{CredentialError, Embedded, EmbeddedError, Launch};
-pub use grants::{Approves, Grant, Grants};
+pub use grants::{Approves, Grant, Grants, read as read_grants, read_text as read_grants_text};
 pub use host::{Host, JoinError};
 pub use localapi::{DaemonAddress, LocalApi, LocalApiError};
 pub use loopback::{BindError, Loopback};

@@ -1,16 +1,12 @@
 // Starts the Go runtime, which this archive must not do by itself: every process of the gateway's program holds the
-// archive, and only the one that is the node may hold a Go runtime. The build renames the sections from which the
-// loader would start it (build.rs), and node_run calls what stands in them.
+// archive, and only the one that is the node may hold a Go runtime. The build takes from the loader what would start it,
+// and gives the runtime's entry this name (build.rs).
 
 #include <stdlib.h>
 
 #include "_cgo_export.h"
 
-typedef void (*start_function)(int, char **, char **);
-
-// The linker makes these two for a section whose name could be one of C.
-extern start_function __start_tailops_go_start[];
-extern start_function __stop_tailops_go_start[];
+extern void tailops_go_start(int, char **, char **);
 
 extern char **environ;
 
@@ -30,8 +26,6 @@ int node_run(const char *config) {
 	for (size_t i = 0; i < variables; i++) {
 		vector[i + 2] = environ[i];
 	}
-	for (start_function *start = __start_tailops_go_start; start < __stop_tailops_go_start; start++) {
-		(*start)(1, vector, vector + 2);
-	}
+	tailops_go_start(1, vector, vector + 2);
 	return nodeRun((char *)config);
 }

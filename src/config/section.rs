@@ -84,6 +84,16 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// Whether there is a value at `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.get(key).is_some())
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        self.value(key).and_then(|value| value.flag()).unwrap_or(default)
+    }
+
     /// A whole number in `range`.
     pub(super) fn number<N>(&mut self, key: &'static str, default: N, range: RangeInclusive<N>) -> N
     where
@@ -176,6 +186,14 @@ impl<'a> Value<'a> {
         choice
     }
 
+    fn flag(&self) -> Option<bool> {
+        let flag = self.value.as_bool();
+        if flag.is_none() {
+            self.mismatch("true or false");
+        }
+        flag
+    }
+
     /// The values of an array. `wanted` says what they stand for.
     pub(super) fn items(&self, wanted: &str) -> Option<Vec<Value<'a>>> {
         let Some(array) = self.value.as_array() else {
@@ -205,7 +223,8 @@ impl<'a> Value<'a> {
         Section { report: self.report, table, place: self.place, path: self.path, known: Vec::new() }
     }
 
-    fn number<N: Copy + PartialOrd + Display + TryFrom<i64>>(&self, range: &RangeInclusive<N>) -> Option<N> {
+    /// A whole number in `range`.
+    pub(super) fn number<N: Copy + PartialOrd + Display + TryFrom<i64>>(&self, range: &RangeInclusive<N>) -> Option<N> {
         let wanted = format!("from {} to {}", range.start(), range.end());
         let Some(integer) = self.value.as_integer() else {
             self.mismatch(format_args!("a whole number {wanted}"));

@@ -59,8 +59,8 @@ pub(super) fn add_new<T: PartialEq>(list: &mut Vec<T>, item: T, value: &Value<'_
     }
 }
 
-/// `[http]`.
-pub(super) fn http(root: &mut Section<'_>) -> Http {
+/// `[http]`; `mode` is `node.mode`.
+pub(super) fn http(root: &mut Section<'_>, mode: &str) -> Http {
     let mut section = root.section("http");
     let default = Http::default();
     let hosts = section.value("hosts").map_or(default.hosts, |value| {
@@ -83,10 +83,22 @@ pub(super) fn http(root: &mut Section<'_>) -> Http {
             "scheme, host and optional port alone, such as \"https://console.example.org\"",
         )
     });
+    let trusted_proxies = section.value("trusted_proxies").map_or(default.trusted_proxies, |value| {
+        if mode != "host" {
+            value.refuse(format_args!("has no meaning in node.mode {mode}; it belongs to mode host"));
+        }
+        let mut uids = Vec::new();
+        for item in value.items("uids").unwrap_or_default() {
+            if let Some(uid) = item.number(&(0..=u32::MAX)) {
+                add_new(&mut uids, uid, &item);
+            }
+        }
+        uids.into_iter().collect()
+    });
     let max_connections = section.number("max_connections", default.max_connections, 1..=100_000);
     let http = Http {
         hosts,
-        trusted_proxies: default.trusted_proxies,
+        trusted_proxies,
         origins,
         max_body_bytes: bytes(&mut section, "max_body", default.max_body_bytes, 1 << 10, 1 << 30),
         max_header_bytes: bytes(&mut section, "max_header", default.max_header_bytes, 8 << 10, 1 << 20),
@@ -139,7 +151,7 @@ fn is_host(text: &str) -> bool {
 }
 
 /// What a browser sends as Origin: no path, no wildcard, and never `null`, which any sandboxed page can send.
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
     let port = rest.rfind(':').filter(|colon| !rest.get(*colon..).unwrap_or_default().contains(']'));
     let (host, port) = port.and_then(|colon| rest.split_at_checked(colon)).unwrap_or((rest, ""));

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Config, LogFormat, Node, PolicyException, Profile, section::join};
+use super::{
+    Config, EmbeddedNode, GrantsMode, HostNode, LogFormat, Node, NodeCredential, PolicyException, Profile, Tailnet,
+    Tls, section::join,
+};
 use crate::model::{EngagementId, Scope, SudoPolicy, TargetId, format_duration, format_size};
 
 fn quoted(text: impl AsRef<str>) -> String {
@@ -51,11 +54,13 @@ impl Config {
             add("targets_file".into(), quoted(file.to_string_lossy()));
         }
         add("node.mode".into(), quoted(self.node.mode()));
-        if let Node::Loopback { listen } = &self.node {
-            add("node.listen".into(), array(listen.iter().map(ToString::to_string)));
-        }
+        self.add_node(&mut add);
         add("http.hosts".into(), array(&http.hosts));
         add("http.origins".into(), array(&http.origins));
+        if matches!(self.node, Node::Host(_)) {
+            let uids: Vec<String> = http.trusted_proxies.iter().map(ToString::to_string).collect();
+            add("http.trusted_proxies".into(), format!("[{}]", uids.join(", ")));
+        }
         add("http.max_body".into(), size(http.max_body_bytes));
         add("http.max_header".into(), size(http.max_header_bytes));
         add("http.max_connections".into(), http.max_connections.to_string());
@@ -113,6 +118,71 @@ impl Config {
             text += &format!("sudo = {}\n", quoted(target.sudo.as_str()));
         }
         text
+    }
+
+    /// How it is on the network, who may come in, and with which certificate it is served.
+    fn add_node(&self, add: &mut impl FnMut(String, String)) {
+        let paths = |path: &std::path::Path| quoted(path.to_string_lossy());
+        let addresses = |listen: &[std::net::SocketAddr]| array(listen.iter().map(ToString::to_string));
+        match &self.node {
+            Node::Loopback { listen } => add("node.listen".into(), addresses(listen)),
+            Node::Host(HostNode { socket, port, listen }) => {
+                add("node.socket".into(), paths(socket));
+                add("node.port".into(), port.to_string());
+                if let Some(listen) = listen {
+                    add("node.listen".into(), addresses(listen));
+                }
+            }
+            Node::Embedded(node) => {
+                let EmbeddedNode {
+                    hostname,
+                    port,
+                    control_url,
+                    credential,
+                    tags,
+                    advertise_tags,
+                    ephemeral,
+                    log_upload,
+                } = node;
+                add("node.hostname".into(), quoted(hostname));
+                add("node.port".into(), port.to_string());
+                if let Some(url) = control_url {
+                    add("node.control_url".into(), quoted(url));
+                }
+                match credential {
+                    Some(NodeCredential::AuthKey(file)) => add("node.auth_key_file".into(), paths(file)),
+                    Some(NodeCredential::OauthSecret(file)) => add("node.oauth_secret_file".into(), paths(file)),
+                    None => {}
+                }
+                add("node.tags".into(), array(tags));
+                add("node.advertise_tags".into(), advertise_tags.to_string());
+                add("node.ephemeral".into(), ephemeral.to_string());
+                add("node.log_upload".into(), log_upload.to_string());
+            }
+        }
+        if !matches!(self.node, Node::Loopback { .. }) {
+            let Tailnet { capability, grants, require_tags, require_users, allow_shared, allow_routers } =
+                &self.tailnet;
+            let grants = match grants {
+                GrantsMode::Required => "required",
+                GrantsMode::Optional => "optional",
+            };
+            add("tailnet.capability".into(), quoted(capability));
+            add("tailnet.grants".into(), quoted(grants));
+            add("tailnet.require.tags".into(), array(require_tags));
+            add("tailnet.require.users".into(), array(require_users));
+            add("tailnet.allow_shared".into(), allow_shared.to_string());
+            add("tailnet.allow_routers".into(), array(allow_routers));
+        }
+        match &self.tls {
+            Tls::Off => add("tls.certificate_from".into(), quoted("off")),
+            Tls::Node => add("tls.certificate_from".into(), quoted("node")),
+            Tls::Files { certificate, key } => {
+                add("tls.certificate_from".into(), quoted("files"));
+                add("tls.certificate_file".into(), paths(certificate));
+                add("tls.key_file".into(), paths(key));
+            }
+        }
     }
 
     /// What may be written, what leaves, what may be reached, and the site's own rules.

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::section::Section;
+use super::{
+    node::tag,
+    section::{Section, Value},
+    settings::add_new,
+};
 
 /// The application capability that carries the rules, unless the admin chose a domain of their own.
 pub const CAPABILITY: &str = "tailops.dev/cap/gateway";
@@ -47,7 +51,82 @@ impl Default for Tailnet {
     }
 }
 
-/// The section.
-pub(super) fn tailnet(_root: &mut Section<'_>) -> Tailnet {
-    Tailnet::default()
+/// The section; `mode` is `node.mode`, as loopback has no tailnet.
+pub(super) fn tailnet(root: &mut Section<'_>, mode: &str) -> Tailnet {
+    let given = root.value("tailnet");
+    let mut section = root.section("tailnet");
+    if let Some(value) = given.filter(|_| mode == "loopback") {
+        value.refuse(
+            "has no meaning in node.mode loopback, which has no tailnet; the modes that have one are host and embedded",
+        );
+    }
+    let default = Tailnet::default();
+    let capability = section.value("capability").and_then(|value| capability(&value));
+    let grants = [("required", GrantsMode::Required), ("optional", GrantsMode::Optional)];
+    let grants = section.value("grants").and_then(|value| value.choice(&grants)).unwrap_or(default.grants);
+    let mut require = section.section("require");
+    let require_tags = set(&mut require, "tags", "tags", |item| tag(item).map(str::to_owned));
+    let require_users = set(&mut require, "users", "login names", login);
+    require.finish();
+    let allow_shared = section.flag("allow_shared", default.allow_shared);
+    let allow_routers = set(&mut section, "allow_routers", "stable node ids", node_id);
+    section.finish();
+    Tailnet {
+        capability: capability.unwrap_or(default.capability),
+        grants,
+        require_tags,
+        require_users,
+        allow_shared,
+        allow_routers,
+    }
+}
+
+fn set<'a>(
+    section: &mut Section<'a>,
+    key: &'static str,
+    what: &str,
+    read: impl Fn(&Value<'a>) -> Option<String>,
+) -> BTreeSet<String> {
+    let mut found = Vec::new();
+    for item in section.value(key).and_then(|value| value.items(what)).unwrap_or_default() {
+        if let Some(text) = read(&item) {
+            add_new(&mut found, text, &item);
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// `DOMAIN/PATH`, as control servers take it: no scheme, and no domain that belongs to Tailscale.
+fn capability(value: &Value<'_>) -> Option<String> {
+    const WANTED: &str = "a domain of yours and a path, such as \"example.org/cap/tailops\"";
+    let text = value.text(WANTED)?;
+    let (domain, path) = text.split_once('/').unwrap_or((text, ""));
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte));
+    let own = domain != "tailscale.com" && !domain.ends_with(".tailscale.com");
+    let fits = text.len() <= 200 && domain.contains('.') && !domain.starts_with('.') && !path.is_empty();
+    if fits && own && plain(text) && !text.contains("//") && !text.ends_with('/') {
+        return Some(text.to_owned());
+    }
+    value.refuse(format_args!("{text:?} must be {WANTED}"));
+    None
+}
+
+fn login(value: &Value<'_>) -> Option<String> {
+    const WANTED: &str = "a login name such as \"maria@example.org\"";
+    let text = value.text(WANTED)?;
+    if text.len() <= 254 && text.contains('@') && !text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Some(text.to_owned());
+    }
+    value.refuse(format_args!("{text:?} must be {WANTED}"));
+    None
+}
+
+fn node_id(value: &Value<'_>) -> Option<String> {
+    const WANTED: &str = "a stable node id such as \"n7ETArqRfp11CNTRL\"";
+    let text = value.text(WANTED)?;
+    if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Some(text.to_owned());
+    }
+    value.refuse(format_args!("{text:?} must be {WANTED}"));
+    None
 }

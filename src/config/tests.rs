@@ -302,7 +302,10 @@ fn understood() -> BTreeSet<String> {
     for table in [
         "",
         "node.",
+        "tailnet.",
+        "tailnet.require.",
         "http.",
+        "tls.",
         "limits.",
         "sessions.",
         "exec.",
@@ -330,7 +333,10 @@ fn understood() -> BTreeSet<String> {
     keys.retain(|key| {
         ![
             "node",
+            "tailnet",
+            "tailnet.require",
             "http",
+            "tls",
             "limits",
             "sessions",
             "exec",
@@ -358,16 +364,87 @@ fn the_page_lists_exactly_the_keys_there_are() {
 
 #[test]
 fn the_page_tells_the_true_defaults() {
-    let defaults = format!("{:?}", read_text(TARGET).unwrap());
     let mut tried = 0;
     for (key, default) in documented() {
         let Some(default) = default else { continue };
+        // Keys that only some modes have are tried in one that has them.
+        let mode = match key {
+            "node.mode" => "",
+            "node.socket" | "node.port" | "http.trusted_proxies" => "node.mode = \"host\"\n",
+            key if key.starts_with("tailnet.") => "node.mode = \"host\"\n",
+            key if key.starts_with("node.") && key != "node.listen" => "node.mode = \"embedded\"\n",
+            _ => "",
+        };
+        let defaults = format!("{:?}", read_text(&format!("{mode}{TARGET}")).unwrap());
         let text = match key.strip_prefix("targets.NAME.") {
             Some(key) => format!("{TARGET}{key} = {default}\n"),
-            None => format!("{key} = {default}\n{TARGET}"),
+            None => format!("{mode}{key} = {default}\n{TARGET}"),
         };
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 18, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 23, "all but required keys and those without a default");
+}
+
+#[test]
+fn a_node_on_a_tailnet_reads_as_written() {
+    let host = read_text(
+        "[node]\nmode = \"host\"\nsocket = \"/tmp/ts.sock\"\nport = 81\nlisten = [\"100.64.0.1:81\"]\n[http]\ntrusted_proxies = [0, 33]",
+    )
+    .unwrap();
+    let Node::Host(HostNode { socket, port: 81, listen: Some(listen) }) = &host.node else { panic!("{:?}", host.node) };
+    assert_eq!((socket.to_str(), listen.len()), (Some("/tmp/ts.sock"), 1));
+    assert_eq!(host.http.trusted_proxies, BTreeSet::from([0, 33]));
+    assert_eq!(host.tailnet, Tailnet::default());
+    let text = "[node]\nmode = \"embedded\"\nhostname = \"ops\"\ncontrol_url = \"https://hs.example.org\"\nauth_key_file = \"/etc/key\"\ntags = [\"tag:a\"]\nadvertise_tags = false\nephemeral = true\nlog_upload = true\n\
+        [tailnet]\ncapability = \"example.org/cap/ops\"\ngrants = \"optional\"\nallow_shared = true\nallow_routers = [\"n1CNTRL\"]\nrequire.tags = [\"tag:mcp-client\"]\nrequire.users = [\"maria@example.org\"]\n\
+        [tls]\ncertificate_from = \"files\"\ncertificate_file = \"/c.pem\"\nkey_file = \"/k.pem\"";
+    let embedded = read_text(text).unwrap();
+    let Node::Embedded(node) = &embedded.node else { panic!("{:?}", embedded.node) };
+    assert_eq!(node.credential, Some(NodeCredential::AuthKey("/etc/key".into())));
+    assert_eq!((node.tags.clone(), node.advertise_tags, node.ephemeral), (vec!["tag:a".to_owned()], false, true));
+    assert_eq!(embedded.tailnet.grants, GrantsMode::Optional);
+    assert_eq!(embedded.tls, Tls::Files { certificate: "/c.pem".into(), key: "/k.pem".into() });
+    for config in [host, embedded] {
+        let again = read_text(&config.effective()).unwrap();
+        assert_eq!((&again.node, &again.tailnet, &again.tls), (&config.node, &config.tailnet, &config.tls));
+        assert_eq!(again.http, config.http);
+    }
+}
+
+/// Whoever writes a key that does nothing expects something of it.
+#[test]
+fn keys_of_another_mode_and_half_a_setting_are_refused() {
+    for (text, wanted) in [
+        ("node.hostname = \"ops\"", "node.hostname: has no meaning in mode loopback; it belongs to mode embedded"),
+        ("node.port = 80", "node.port: has no meaning in mode loopback; it belongs to mode host and embedded"),
+        ("[node]\nmode = \"embedded\"\nlisten = \"127.0.0.1:1\"", "it belongs to mode loopback and host"),
+        ("tailnet.grants = \"optional\"", "tailnet: has no meaning in node.mode loopback"),
+        ("http.trusted_proxies = [0]", "http.trusted_proxies: has no meaning in node.mode loopback"),
+        ("tls.certificate_from = \"node\"", "node.mode loopback has none"),
+        ("tls.key_file = \"/k\"", "tls.key_file: has no meaning unless tls.certificate_from is \"files\""),
+        ("[tls]\ncertificate_from = \"files\"\nkey_file = \"/k\"", "tls.certificate_file: missing"),
+        ("[node]\nmode = \"embedded\"\ntags = []", "node.tags: must name at least one tag"),
+        ("[node]\nmode = \"embedded\"\ntags = [\"ops\"]", "\"ops\" must be a tag such as"),
+        (
+            "[node]\nmode = \"embedded\"\nauth_key_file = \"/a\"\noauth_secret_file = \"/b\"",
+            "node.oauth_secret_file: stands beside auth_key_file",
+        ),
+        (
+            "[node]\nmode = \"embedded\"\nadvertise_tags = false\noauth_secret_file = \"/b\"",
+            "node.advertise_tags: must be true with oauth_secret_file",
+        ),
+        ("[node]\nmode = \"embedded\"\nhostname = \"a.b\"", "node.hostname: \"a.b\" must be a name"),
+        ("[node]\nmode = \"embedded\"\ncontrol_url = \"ftp://x\"", "node.control_url: \"ftp://x\" must be"),
+        ("[node]\nmode = \"embedded\"\nephemeral = 1", "node.ephemeral: must be true or false, not a whole number"),
+    ] {
+        let refused = problem(text);
+        assert!(refused.contains(wanted), "{text}: {refused}");
+    }
+    for capability in
+        ["https://example.org/cap", "tailscale.com/cap/x", "a.tailscale.com/x", "example.org", "a/b", "x.y/"]
+    {
+        let refused = problem(&format!("node.mode = \"host\"\ntailnet.capability = {capability:?}"));
+        assert!(refused.contains("must be a domain of yours and a path"), "{refused}");
+    }
 }

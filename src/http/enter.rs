@@ -17,7 +17,7 @@ use super::{
     CORRELATION_ID, Front, Line,
     body::{self, BodyFault},
     correlation_header,
-    refuse::{Refused, refuse},
+    refuse::{Refused, alert, refuse},
     upload::Upload,
 };
 use crate::{
@@ -84,7 +84,10 @@ async fn admit(
         Err(fault) => {
             let counted = fault == AuthFault::Unavailable;
             if !counted && let Err(limited) = front.limits.auth_failure(&peer.id) {
-                return Err(none(too_many(&limited)));
+                return Err(none(too_many(&limited).about(&fault)));
+            }
+            if let Some(token) = fault.token() {
+                alert(token, peer);
             }
             return Err(none(Refused::of_auth(&fault)));
         }

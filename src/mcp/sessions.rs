@@ -1,4 +1,4 @@
-//! Sessions of the older handshakes: bound to the token that opened them, capped in number and age. The SDK binds
+//! Sessions of the older handshakes: bound to the token and the peer that opened them, capped in number and age. The SDK binds
 //! them to nothing; an id is no credential here.
 
 use std::{
@@ -10,13 +10,15 @@ use std::{
 use rmcp::transport::streamable_http_server::session::{SessionManager, local::LocalSessionManager};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config, model::Jti};
+use crate::{auth::Caller, config, model::Jti};
 
 /// How often ages are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 
 struct Session {
     jti: Jti,
+    /// The stable id of the peer: a token bound to a tag or a person works from several.
+    peer: String,
     opened: Instant,
 }
 
@@ -35,11 +37,13 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `id` is an open session of this token, within its age.
-    pub(super) fn belongs(&self, id: &str, jti: &Jti) -> bool {
-        self.open()
-            .get(id)
-            .is_some_and(|session| session.jti == *jti && session.opened.elapsed() < self.settings.max_age)
+    /// Whether `id` is an open session of this token and peer, within its age.
+    pub(super) fn belongs(&self, id: &str, caller: &Caller) -> bool {
+        self.open().get(id).is_some_and(|session| {
+            session.jti == caller.token().jti
+                && session.peer == caller.peer().id
+                && session.opened.elapsed() < self.settings.max_age
+        })
     }
 
     /// Whether this token may open one more.
@@ -50,8 +54,9 @@ impl Sessions {
             && open.values().filter(|session| session.jti == *jti).count() < self.settings.max_per_token
     }
 
-    pub(super) fn opened(&self, id: &str, jti: Jti) {
-        self.open().insert(id.to_owned(), Session { jti, opened: Instant::now() });
+    pub(super) fn opened(&self, id: &str, caller: &Caller) {
+        let (jti, peer) = (caller.token().jti.clone(), caller.peer().id.clone());
+        self.open().insert(id.to_owned(), Session { jti, peer, opened: Instant::now() });
     }
 
     pub(super) fn closed(&self, id: &str) {

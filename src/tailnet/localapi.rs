@@ -232,6 +232,6 @@ fn broken(error: &dyn std::error::Error) -> LocalApiError {
 #[cfg(test)]
 #[path = "../../tests/it/daemon.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared with the tests of the whole gateway")]
-mod daemon;
+pub(super) mod daemon;
 #[cfg(test)]
 mod tests;

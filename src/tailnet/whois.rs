@@ -3,13 +3,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_json::{Value, value::RawValue};
-
 use super::{
     Grants, NodeStatus, NotAdmitted, Peer, Unidentified, grants,
     localapi::{Node, WhoIs},
 };
-use crate::{config::Tailnet, model::check_keys};
+use crate::config::Tailnet;
 
 /// The login that control servers write for every tagged node. Nobody has it.
 const TAGGED: &str = "tagged-devices";
@@ -84,21 +82,7 @@ fn admit(answer: &WhoIs, peer: &Peer, own: &str, settings: &Tailnet) -> Result<G
     if !all && !listed {
         return Err(NotAdmitted::NotRequired);
     }
-    granted(answer.capabilities.get(&settings.capability).map(|raw| &**raw), settings)
-}
-
-/// The rules in the values of the capability.
-fn granted(values: Option<&RawValue>, settings: &Tailnet) -> Result<Grants, NotAdmitted> {
-    let Some(values) = values else { return grants::read(None, settings) };
-    let bad = |error: String| {
-        let error: String = error.chars().take(200).collect();
-        NotAdmitted::BadGrant(format!("{} {error}", settings.capability))
-    };
-    // Of two keys of one name only one would be read.
-    check_keys(values.get().as_bytes()).map_err(|fault| bad(format!("has {fault}")))?;
-    let values: Option<Vec<Value>> =
-        serde_json::from_str(values.get()).map_err(|_| bad("must have a list of rules".to_owned()))?;
-    grants::read(values.as_deref(), settings)
+    grants::read_text(answer.capabilities.get(&settings.capability).map(|raw| raw.get()), settings)
 }
 
 /// The MagicDNS name in full, without the last dot; what stands in for it where there is no MagicDNS.

@@ -13,15 +13,20 @@
     reason = "tests"
 )]
 
+mod acl;
+mod bindings;
 mod bridged;
 mod cases;
 mod child;
 mod cli;
 mod clients;
+#[allow(dead_code, reason = "shared with the unit tests of the tailnet")]
+mod daemon;
 mod disk_full;
 mod docs;
 mod environment;
 mod harness;
+mod joined;
 mod killed;
 mod manual;
 mod matrix;

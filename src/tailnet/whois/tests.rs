@@ -1,6 +1,6 @@
 //! Everyone who may not come in, each for the reason that fits, and that nothing but the daemon's own words counts.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{super::OwnNode, *};
 use crate::{config::GrantsMode, tailnet::NodeState};
