@@ -155,7 +155,7 @@ impl Embedded {
         let settled = changes.wait_for(|status| match status.state {
             NodeState::Starting => false,
             // It says so for a moment before it uses its key.
-            NodeState::NeedsLogin => !status.warnings.is_empty(),
+            NodeState::NeedsLogin => status.warnings.iter().any(|warning| warning.starts_with(run::LOG_IN)),
             _ => true,
         });
         if timeout(pace.join, settled).await.is_err() {

@@ -15,20 +15,15 @@ use crate::config::{EmbeddedNode, NodeCredential};
 
 /// Far more than any key has, in bytes.
 const MOST: u64 = 4096;
-/// What a path begins with that means a credential of systemd (`LoadCredential=` in the unit).
-const SYSTEMD: &str = "credential:";
 /// What the secret of an OAuth client begins with.
 const OAUTH: &str = "tskey-client-";
 
 /// Why the node's credential cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// Neither an absolute path nor a credential of systemd.
-    #[error("{}: name the file by its absolute path, or a systemd credential as `{SYSTEMD}NAME`", .0.display())]
+    /// Not an absolute path.
+    #[error("{}: name the file by its absolute path", .0.display())]
     Path(PathBuf),
-    /// There are no credentials of systemd.
-    #[error("{SYSTEMD}{0}: this process has no systemd credentials; add `LoadCredential={0}:/PATH` to the unit")]
-    NoCredentials(String),
     /// It cannot be opened or read.
     #[error("{}: {error}", path.display())]
     Io {
@@ -79,8 +74,10 @@ pub(super) struct Login {
 pub(super) fn read(settings: &EmbeddedNode, credentials: Option<&Path>) -> Result<Option<Login>, CredentialError> {
     let Some(credential) = &settings.credential else { return Ok(None) };
     let (NodeCredential::AuthKey(path) | NodeCredential::OauthSecret(path)) = credential;
-    let (path, systemd) = locate(path, credentials)?;
-    let text = read_private(&path, systemd)?;
+    if !path.is_absolute() {
+        return Err(CredentialError::Path(path.clone()));
+    }
+    let text = read_private(path, credentials.is_some_and(|directory| path.parent() == Some(directory)))?;
     let content = |why| CredentialError::Content { path: path.clone(), why };
     let key = text.trim();
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -106,20 +103,6 @@ pub(super) fn read(settings: &EmbeddedNode, credentials: Option<&Path>) -> Resul
             Ok(Some(Login { key: key.into(), oauth: true }))
         }
     }
-}
-
-/// Where the file is, and whether systemd put it there.
-fn locate(path: &Path, credentials: Option<&Path>) -> Result<(PathBuf, bool), CredentialError> {
-    if path.is_absolute() {
-        let systemd = credentials.is_some_and(|directory| path.parent() == Some(directory));
-        return Ok((path.to_owned(), systemd));
-    }
-    let name = path.to_str().and_then(|path| path.strip_prefix(SYSTEMD));
-    let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('/') && *name != "..") else {
-        return Err(CredentialError::Path(path.to_owned()));
-    };
-    let directory = credentials.ok_or_else(|| CredentialError::NoCredentials(name.to_owned()))?;
-    Ok((directory.join(name), true))
 }
 
 fn read_private(path: &Path, systemd: bool) -> Result<String, CredentialError> {
@@ -232,23 +215,18 @@ mod tests {
         .unwrap();
         assert!(matches!(auth_key(pipe).unwrap_err(), CredentialError::Kind(_)));
         assert!(matches!(auth_key(directory.path().join("none")).unwrap_err(), CredentialError::Io { .. }));
-        for path in ["key", "./key", "credential:", "credential:../key", "credential:a/b", "credential:.."] {
-            assert!(matches!(auth_key(path.into()).unwrap_err(), CredentialError::Path(_)), "{path}");
-        }
-        assert!(auth_key("credential:key".into()).unwrap_err().to_string().contains("LoadCredential=key:"));
+        assert!(matches!(auth_key("key".into()).unwrap_err(), CredentialError::Path(_)));
     }
 
     #[test]
     fn a_systemd_credential_may_be_readable_by_its_access_list() {
         let directory = tempfile::tempdir().unwrap();
         let path = file(&directory, "key", "tskey-auth-x1", 0o440);
-        for named in [PathBuf::from("credential:key"), path] {
-            let login = read(&settings(NodeCredential::AuthKey(named)), Some(directory.path())).unwrap().unwrap();
-            assert_eq!(login.key.expose_secret(), "tskey-auth-x1");
-        }
+        let by_systemd = |path: &PathBuf| read(&settings(NodeCredential::AuthKey(path.clone())), Some(directory.path()));
+        assert_eq!(by_systemd(&path).unwrap().unwrap().key.expose_secret(), "tskey-auth-x1");
+        assert!(matches!(auth_key(path).unwrap_err(), CredentialError::Mode { mode: 0o440, .. }), "elsewhere it is open");
         let open = file(&directory, "open", "tskey-auth-x1", 0o444);
-        let refused = read(&settings(NodeCredential::AuthKey(open)), Some(directory.path())).unwrap_err();
-        assert!(matches!(refused, CredentialError::Mode { mode: 0o444, .. }));
+        assert!(matches!(by_systemd(&open).unwrap_err(), CredentialError::Mode { mode: 0o444, .. }));
     }
 
     #[test]

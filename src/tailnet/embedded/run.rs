@@ -33,6 +33,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long an accept that failed is waited out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a status says before the link by which a person logs the node in.
+pub(super) const LOG_IN: &str = "log the node in: open ";
+
 /// A process that runs, with what it can be asked.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -232,7 +235,7 @@ fn told(status: &NodeStatus, report: &Report, log_upload: bool) -> NodeStatus {
     status.userspace = false;
     match status.state {
         NodeState::NeedsLogin if !report.auth_url.is_empty() => {
-            status.warnings.push(format!("log the node in: open {}", report.auth_url));
+            status.warnings.push(format!("{LOG_IN}{}", report.auth_url));
         }
         NodeState::Stopped if !log_upload => status.warnings.push(
             "a tailnet with network flow logs stops a node that uploads no logs: set node.log_upload = true".to_owned(),
