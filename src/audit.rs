@@ -142,6 +142,18 @@ impl Audit {
         }
     }
 
+    /// Records that `peer` lost its rights while it was connected, or folds it like a refusal. Returns once it is on disk
+    /// or counted.
+    pub async fn lost(&self, peer: &Peer, code: &'static str, reason: &str) -> Result<(), Unrecorded> {
+        self.gate.check()?;
+        let now = self.clock.now();
+        let record = Record::of_loss(peer, code, self.guard.text(reason).text, now);
+        match self.folds.take(peer.id.clone(), record, now) {
+            Some(record) => self.writer.append(Leaf::of(record)).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Records an act of administration by the local user `by`, e.g. `token.mint`, from a process that runs no
     /// service. Returns once it is on disk.
     pub async fn administered(

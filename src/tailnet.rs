@@ -4,6 +4,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("tailops runs on Linux only: it takes the identity of local peers from the kernel's /proc/net/tcp");
 
+mod change;
 mod daemon;
 mod embedded;
 mod grants;
@@ -13,6 +14,7 @@ mod localapi;
 mod loopback;
 mod netmap;
 mod proc_net;
+mod relay;
 mod status;
 mod stream;
 mod whois;
@@ -31,6 +33,7 @@ pub use grants::{Approves, Grant, Grants, read as read_grants, read_text as read
 pub use host::{Host, JoinError};
 pub use localapi::{DaemonAddress, LocalApi, LocalApiError};
 pub use loopback::{BindError, Loopback};
+pub use relay::Relays;
 pub use status::{NodePeer, NodeState, NodeStatus, OwnNode};
 pub use stream::Stream;
 

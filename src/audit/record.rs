@@ -236,6 +236,14 @@ impl Record {
         record
     }
 
+    /// A peer lost its rights while it was connected: a refusal of all that it may still have asked for.
+    pub(super) fn of_loss(peer: &Peer, code: &'static str, reason: String, now: Timestamp) -> Self {
+        let mut record = Self::new("refusal", CorrelationId::random(), now);
+        record.tailscale = PeerFacts::of(peer);
+        record.ended(Status::Denied, Some(code), Some(reason));
+        record
+    }
+
     /// An act of administration by the local user `by`, e.g. `token.mint`; `refused` says why it was not done.
     pub(super) fn of_administration(
         act: &str,

@@ -23,7 +23,7 @@ use super::{
     sources::{Sources, invalid, register},
 };
 use crate::{
-    app::{App, StartError, open_directory},
+    app::{App, open_directory},
     audit::Audit,
     auth::{Binding, MintRequest, mint},
     config::{Config, Node},
@@ -114,7 +114,7 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut app = App::start(config, node.clone(), clock.clone(), lock).await.map_err(|error| {
-        let code = if matches!(error, StartError::Rules(_)) { 3 } else { 1 };
+        let code = if error.is_of_configuration() { 3 } else { 1 };
         Exit::with(code, error)
     })?;
     let addresses: Vec<String> = app.addresses().iter().map(SocketAddr::to_string).collect();

@@ -83,19 +83,22 @@ pub(super) fn alert(token: &Claims, peer: &Peer) {
     );
 }
 
-/// Records `refused` and answers it. What cannot be recorded is answered with `audit_unavailable` instead.
+/// Records `refused`, for whoever is known to have asked, and answers it. What cannot be recorded is answered with
+/// `audit_unavailable` instead.
 pub(super) async fn refuse(
     front: &Front,
     line: &Line,
-    caller: Option<&Caller>,
+    who: (Option<&Peer>, Option<&Caller>),
     correlation: CorrelationId,
     request: (&str, &str),
     refused: Refused,
 ) -> Response {
+    let (peer, caller) = who;
     let refusal = Refusal {
         correlation,
-        peer: line.peer.as_ref().map_or_else(|unidentified| unidentified.peer(), |peer| Some(&**peer)),
-        address: line.address,
+        peer,
+        // A relay's own address says nothing of whose request it was.
+        address: peer.map_or(line.address, |peer| peer.address),
         token: caller.map(Caller::token).or(refused.token.as_deref()),
         code: refused.code,
         reason: refused.detail.clone().unwrap_or_else(|| refused.message.clone()),

@@ -55,7 +55,7 @@ impl Clock for TestClock {
     }
 }
 
-type Script = Box<dyn Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync>;
+pub type Script = Box<dyn Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync>;
 
 /// A node whose peers are who the test says.
 pub struct ScriptedNode {
@@ -289,6 +289,15 @@ impl Gateway {
         let script: Script = Box::new(|_| Err(Unidentified::NotFound));
         let unused = (Arc::new(Mutex::new(script)), Arc::new(Mutex::new(facts)));
         Self::joined(directory, config, (node, address), unused, Arc::new(SystemResolver)).await
+    }
+
+    /// Starts a gateway on `node`, whose peers are whom `whois` says.
+    pub async fn over_node(node: Arc<dyn Node>, whois: Arc<Mutex<Script>>, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (directory, config) = Self::directory(adjust);
+        let address = node.addresses()[0];
+        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let facts = Arc::new(Mutex::new(facts));
+        Self::joined(directory, config, (node, address), (whois, facts), Arc::new(SystemResolver)).await
     }
 
     async fn joined(

@@ -26,7 +26,7 @@ fn daemon(nodes: BTreeMap<&'static str, Value>) -> Daemon {
 fn place(daemon: &Daemon, node: &str) -> Place {
     let socket = daemon.socket().display();
     Place::with(&format!(
-        "data_dir = \"DATA\"\nlog.format = \"json\"\nhttp.hosts = [\"127.0.0.1\"]\n\
+        "data_dir = \"DATA\"\nlog.format = \"json\"\n\
          node.mode = \"host\"\nnode.socket = \"{socket}\"\n{node}\n[engagements.default]\n"
     ))
 }
@@ -43,7 +43,7 @@ async fn it_serves_whom_the_daemon_knows_and_no_local_process() {
     let served = Served::start(&place).await;
     let code = async |from: &str| {
         let http = crate::harness::http_client().local_address(from.parse::<std::net::IpAddr>().unwrap());
-        let response = http.build().unwrap().get(&served.url).send().await.unwrap();
+        let response = http.build().unwrap().get(&served.url).header("Host", "tailops.lab.test").send().await.unwrap();
         let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
         body["code"].as_str().unwrap().to_owned()
     };

@@ -78,7 +78,6 @@ impl Lab {
         let gateway = Gateway::on_node(Arc::new(host), |config| {
             config.node = tailops::config::Node::Host(settings);
             config.tailnet = tailnet;
-            config.http.hosts.push("127.0.0.1".to_owned());
         })
         .await;
         Self { gateway, daemon, nodes }
@@ -99,7 +98,8 @@ impl Lab {
     /// A call over a new connection from this address.
     async fn call(&self, from: u8, token: &str) -> Answer {
         let http = http_client().local_address(ip(from)).build().unwrap();
-        self.gateway.send(modern(&http, &self.gateway.url("/mcp"), Some(token), "token_inspect", json!({}))).await
+        let request = modern(&http, &self.gateway.url("/mcp"), Some(token), "token_inspect", json!({}));
+        self.gateway.send(request.header("Host", "tailops")).await
     }
 
     /// The peer in the only record of this call.
@@ -229,7 +229,8 @@ async fn headers_of_a_client_name_nobody() {
     ];
     for (from, code) in [(12, "token_unexpected_source"), (13, "peer_unknown")] {
         let http = http_client().local_address(ip(from)).build().unwrap();
-        let mut request = modern(&http, &lab.gateway.url("/mcp"), Some(&token), "token_inspect", json!({}));
+        let mut request =
+            modern(&http, &lab.gateway.url("/mcp"), Some(&token), "token_inspect", json!({})).header("Host", "tailops");
         for (name, value) in forged {
             request = request.header(name, value);
         }
@@ -299,7 +300,8 @@ async fn a_flood_of_connections_reaches_the_daemon_a_few_at_a_time() {
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..120 {
         let http = http_client().local_address(ip(if n % 2 == 0 { 11 } else { 98 })).build().unwrap();
-        let request = modern(&http, &lab.gateway.url("/mcp"), Some(&token), "token_inspect", json!({}));
+        let request =
+            modern(&http, &lab.gateway.url("/mcp"), Some(&token), "token_inspect", json!({})).header("Host", "tailops");
         calls.spawn(async move { (n, request.send().await.unwrap().status().as_u16()) });
     }
     while let Some(answer) = calls.join_next().await {
