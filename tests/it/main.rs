@@ -30,6 +30,8 @@ mod joined;
 mod killed;
 mod manual;
 mod matrix;
+#[cfg(feature = "embedded")]
+mod node_child;
 mod packaging;
 mod path;
 mod policy_files;

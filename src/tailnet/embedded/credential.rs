@@ -222,9 +222,13 @@ mod tests {
     fn a_systemd_credential_may_be_readable_by_its_access_list() {
         let directory = tempfile::tempdir().unwrap();
         let path = file(&directory, "key", "tskey-auth-x1", 0o440);
-        let by_systemd = |path: &PathBuf| read(&settings(NodeCredential::AuthKey(path.clone())), Some(directory.path()));
+        let by_systemd =
+            |path: &PathBuf| read(&settings(NodeCredential::AuthKey(path.clone())), Some(directory.path()));
         assert_eq!(by_systemd(&path).unwrap().unwrap().key.expose_secret(), "tskey-auth-x1");
-        assert!(matches!(auth_key(path).unwrap_err(), CredentialError::Mode { mode: 0o440, .. }), "elsewhere it is open");
+        assert!(
+            matches!(auth_key(path).unwrap_err(), CredentialError::Mode { mode: 0o440, .. }),
+            "elsewhere it is open"
+        );
         let open = file(&directory, "open", "tskey-auth-x1", 0o444);
         assert!(matches!(by_systemd(&open).unwrap_err(), CredentialError::Mode { mode: 0o444, .. }));
     }
