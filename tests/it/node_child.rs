@@ -25,7 +25,7 @@ fn configuration(directory: &Path, parent: u32) -> Value {
 
 /// `tailops node` in `directory`, told `configuration`.
 fn start(directory: &Path, configuration: &Value) -> Child {
-    let mut child = Command::new(BINARY)
+    let child = Command::new(BINARY)
         .arg("node")
         .current_dir(directory)
         .env_clear()
@@ -156,7 +156,7 @@ fn no_other_command_has_a_go_runtime() {
     let directory: TempDir = tempfile::tempdir().unwrap();
     let threads = |id: u32| fs::read_dir(format!("/proc/{id}/task")).unwrap().count();
     // It waits for its configuration, before Go.
-    let waiting = Command::new(BINARY).arg("node").stdin(Stdio::piped()).spawn().unwrap();
+    let waiting = Command::new(BINARY).arg("node").stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let alone = threads(waiting.id());
     let child = start(directory.path(), &configuration(directory.path(), std::process::id()));
     drop(connect(&directory.path().join("localapi.sock")));
