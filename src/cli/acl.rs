@@ -8,7 +8,6 @@ mod hujson;
 mod merge;
 mod needs;
 mod reach;
-mod rule;
 
 use std::{
     fs::{self, File},

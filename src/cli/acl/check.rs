@@ -8,7 +8,10 @@ use super::{
     hujson::{Document, Entry, Node},
     needs::{Dialect, Needs},
     reach::{Answer, Device, Rule, Width, rules, width},
-    rule,
+};
+use crate::{
+    config::Tailnet,
+    tailnet::{NotAdmitted, read_grants},
 };
 
 /// How a finding is meant.
@@ -297,7 +300,7 @@ impl<'d> Findings<'d, '_> {
                     );
                 }
                 for (index, rule) in value.items().iter().enumerate() {
-                    if let Some(fault) = rule::fault(rule) {
+                    if let Some(fault) = fault(rule) {
                         let what = format!("rule {}: {fault}", index + 1);
                         self.fail(
                             "capability",
@@ -444,6 +447,15 @@ impl<'d> Findings<'d, '_> {
 
 fn said(list: &[&str]) -> String {
     if list.is_empty() { "nobody".to_owned() } else { list.join(", ") }
+}
+
+/// Why the gateway would not understand this rule. None if it would.
+fn fault(rule: &Node) -> Option<String> {
+    match read_grants(Some(&[rule.value()]), &Tailnet::default()) {
+        Ok(_) => None,
+        Err(NotAdmitted::BadGrant(why)) => Some(why.strip_prefix("rule 1: ").unwrap_or(&why).to_owned()),
+        Err(other) => Some(other.to_string()),
+    }
 }
 
 #[cfg(test)]
