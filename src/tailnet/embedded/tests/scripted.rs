@@ -1,7 +1,7 @@
 //! A stand-in for the node's process: this test binary, started again as `scripted_node`. It speaks the same protocol
 //! and does what its hostname says, so that supervision and refusals are tested without Go.
 
-use std::{collections::BTreeMap, os::unix::process::parent_id, path::PathBuf, process::exit};
+use std::{collections::BTreeMap, io::Write, os::unix::process::parent_id, path::PathBuf, process::exit};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -88,7 +88,8 @@ async fn be_the_node() {
     // On a line of its own: the test harness has begun one.
     let url = if state == "NeedsLogin" { "https://login.example.com/a/1" } else { "" };
     let error = if state == "Stopped" { "tailnet requires logging to be enabled" } else { "" };
-    println!("\n{}", json!({"state": state, "auth_url": url, "error": error, "version": "1.98.9"}));
+    let report = json!({"state": state, "auth_url": url, "error": error, "version": "1.98.9"});
+    std::io::stdout().write_all(format!("\n{report}\n").as_bytes()).unwrap();
     tokio::spawn(hand_over(script.clone()));
     let over = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     over.await.unwrap().unwrap();
