@@ -19,7 +19,8 @@ fn tailops(arguments: &[&str]) -> String {
 /// The names of the pages of `command` and of what is below it.
 fn pages(command: &clap::Command, name: &str, names: &mut BTreeSet<String>) {
     names.insert(format!("{name}.1"));
-    for below in command.get_subcommands() {
+    // One that nobody types has none.
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         pages(below, &format!("{name}-{}", below.get_name()), names);
     }
 }
