@@ -114,7 +114,7 @@ async fn a_connection_comes_with_the_address_its_peer_is_identified_by() {
     assert_eq!(connection.local, "100.64.0.1:8080".parse().unwrap());
     let peer = connection.identify(node).await.unwrap();
     assert_eq!((peer.id.as_str(), peer.user.as_deref()), ("nALICE", Some("alice@example.com")));
-    assert_eq!((peer.node.as_str(), peer.tailnet.as_deref()), ("alice.lab.test", Some("lab")));
+    assert_eq!((peer.node.as_str(), peer.tailnet.as_deref()), ("alice.lab.test", Some("lab.test")));
     assert_eq!(peer.address, connection.peer);
     assert_eq!(node.believed_for(), Some(Duration::from_secs(3)));
     let mut hello = [0; 5];
@@ -235,7 +235,11 @@ async fn a_stopped_process_identifies_nobody_and_goes_on_where_it_was() {
     let started = start("works").await;
     let connection = timeout(PATIENCE, started.node.accept()).await.unwrap().unwrap();
     assert!(connection.identify(&started.node).await.is_ok());
-    kill_process(started.process(), Signal::STOP).unwrap();
+    let process = started.process();
+    kill_process(process, Signal::STOP).unwrap();
+    // The signal takes its moment.
+    let stat = format!("/proc/{}/stat", process.as_raw_nonzero());
+    eventually("it stands still", || async { fs::read_to_string(&stat).unwrap().contains(") T ") }).await;
     let refused = timeout(Duration::from_secs(4), connection.identify(&started.node)).await.unwrap().unwrap_err();
     assert!(matches!(refused, Unidentified::Daemon(_)), "{refused}");
     eventually("readiness says so", || async { !started.node.status().is_up() }).await;
