@@ -51,6 +51,14 @@ clients:
 fuzz *ARGS:
     scripts/fuzz {{ ARGS }}
 
+# The systemd unit, its user and its directories, as systemd judges them
+packaging:
+    scripts/packaging
+
+# What docs/deploy.md says, on a real Debian with systemd; needs root
+deployed *ARGS:
+    scripts/deployed {{ ARGS }}
+
 # The terminal recording in the README, made anew
 record:
     scripts/record

@@ -22,11 +22,11 @@ use crate::{
     approval::Approvals,
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
-    config::Config,
+    config::{ClearListener, Config},
     exec::{Executors, Resolver, SystemResolver},
     fleet::stored_targets,
     guard::{Guard, GuardLimits},
-    http::{self, Front, Threads},
+    http::{self, Certificates, Front, Lines, Threads, TlsFault},
     limits::Limits,
     mcp::Endpoint,
     model::Clock,
@@ -72,6 +72,25 @@ pub enum StartError {
     /// The configuration and the imported targets make no rules.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// Plain HTTP where others could read it.
+    #[error("node.listen: {0}")]
+    Clear(#[from] ClearListener),
+    /// The configured certificate cannot be served.
+    #[error("the certificate cannot be served: {0}")]
+    Tls(#[from] TlsFault),
+    /// Relays cannot be told from peers.
+    #[error(
+        "http.trusted_proxies: the daemon has no network device of its own, so connections of peers come from the same \
+         user as those of a proxy, and cannot be told from them: run tailscaled with a network device, or take the key out"
+    )]
+    Relays,
+}
+
+impl StartError {
+    /// Whether the configuration has to be changed.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::Rules(_) | Self::Clear(_) | Self::Tls(_) | Self::Relays)
+    }
 }
 
 impl App {
@@ -93,10 +112,17 @@ impl App {
         lock: DirectoryLock,
         resolver: Arc<dyn Resolver>,
     ) -> Result<Self, StartError> {
+        let status = node.status();
+        http::refuse_clear(&node.addresses(), &status, &config.tls)?;
+        if status.userspace && !config.http.trusted_proxies.is_empty() {
+            return Err(StartError::Relays);
+        }
+        let tls = Certificates::open(&config.tls, clock.now())?.map(Arc::new);
         let store = Store::open(&config.data_dir).await?;
         let generation = store.target_generation().await?;
         let rules = Arc::new(RulesInForce::new(rules(config, stored_targets(&store).await?, clock.now())?));
         store.set_meta("profile", config.profile.as_str()).await?;
+        store.set_meta("node_mode", node.mode()).await?;
         let (stop, streams, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let guard = Arc::new(Guard::new(GuardLimits::default(), &config.guard));
         let (audit, recording) =
@@ -128,13 +154,16 @@ impl App {
         let front = Arc::new(Front {
             settings: config.http.clone(),
             max_file_bytes: config.files.max_bytes,
+            node: node.clone(),
+            tls: tls.clone(),
             authenticator: authenticator.clone(),
             limits,
             audit,
+            clock: clock.clone(),
             endpoint: endpoint.clone(),
-            connections,
+            lines: Lines::new(&config.http, connections),
         });
-        let followers = vec![
+        let mut followers = vec![
             tokio::spawn({
                 let last = last.clone();
                 async move { authenticator.follow(last).await }
@@ -148,9 +177,13 @@ impl App {
                 async move { standing.follow(generation, last).await }
             }),
         ];
+        if let Some(tls) = tls {
+            let (node, clock, last) = (node.clone(), clock.clone(), last.clone());
+            followers.push(tokio::spawn(async move { tls.follow(node, clock, last).await }));
+        }
         let addresses = node.addresses();
         let threads = Arc::new(Threads::start().map_err(StartError::Threads)?);
-        let serving = tokio::spawn(http::serve(node, front, threads.clone(), stop.clone(), GRACE));
+        let serving = tokio::spawn(http::serve(front, threads.clone(), stop.clone(), GRACE));
         Ok(Self {
             addresses,
             store,

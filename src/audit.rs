@@ -9,6 +9,7 @@ mod fold;
 mod gate;
 mod query;
 mod record;
+mod strays;
 mod usage;
 mod writer;
 
@@ -19,6 +20,7 @@ pub use gate::Unrecorded;
 pub use query::{Export, Page};
 pub use record::{Execution, Folded, HttpFacts, PeerFacts, Record, Status};
 use serde_json::{Map, Value};
+pub use strays::{Stray, strays};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 pub use usage::{Counts, Dimension, TokenUsage, UnknownDimension, Usage, token_usage};
@@ -29,7 +31,7 @@ use self::{
     writer::{Leaf, Writer},
 };
 use crate::{
-    auth::Caller,
+    auth::{Caller, Claims},
     guard::Guard,
     model::{Clock, CorrelationId},
     store::{LeafReader, Store, StoreError},
@@ -72,8 +74,8 @@ pub struct Refusal<'a> {
     pub peer: Option<&'a Peer>,
     /// The address it came from.
     pub address: std::net::SocketAddr,
-    /// The caller, if there was one.
-    pub caller: Option<&'a Caller>,
+    /// What the token says, if it is ours and in force.
+    pub token: Option<&'a Claims>,
     /// For programs, e.g. `token_expired`.
     pub code: &'static str,
     /// Why, for the auditor.
@@ -135,6 +137,18 @@ impl Audit {
         let source = refusal.peer.map_or_else(|| refusal.address.ip().to_string(), |peer| peer.id.clone());
         let record = Record::of_refusal(refusal, &self.guard, now);
         match self.folds.take(source, record, now) {
+            Some(record) => self.writer.append(Leaf::of(record)).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Records that `peer` lost its rights while it was connected, or folds it like a refusal. Returns once it is on disk
+    /// or counted.
+    pub async fn lost(&self, peer: &Peer, code: &'static str, reason: &str) -> Result<(), Unrecorded> {
+        self.gate.check()?;
+        let now = self.clock.now();
+        let record = Record::of_loss(peer, code, self.guard.text(reason).text, now);
+        match self.folds.take(peer.id.clone(), record, now) {
             Some(record) => self.writer.append(Leaf::of(record)).await.map(drop),
             None => Ok(()),
         }

@@ -2,13 +2,15 @@
 //! rotates; never looks at a header or an argument to learn who somebody is.
 
 mod authenticate;
+mod binding;
 mod caller;
 mod keys;
 mod mint;
 mod token;
 
 pub use authenticate::{AuthFault, Authenticator};
+pub use binding::{Binding, BindingError};
 pub use caller::Caller;
 pub use keys::{KeyError, KeyRing, rotate_key};
 pub use mint::{MintError, MintRequest, Minted, State, mint, state};
-pub use token::{Binding, Claims, MAX_TOKEN_BYTES, Sealed, TokenFault};
+pub use token::{Claims, MAX_TOKEN_BYTES, Sealed, TokenFault};

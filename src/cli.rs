@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it did not work; 2 the command line is wrong; 3 the configuration is wrong; 4 the port or the
 //! data directory is in use.
 
+mod acl;
 mod audit;
 mod client;
 mod completions;
@@ -72,6 +73,9 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Make and check the tailnet policy that the gateway needs
+    #[command(subcommand)]
+    Acl(acl::Command),
     /// Print the configuration that connects a client
     Client(client::Arguments),
     /// Speak the protocol over standard input and output, for clients that start a program
@@ -126,6 +130,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Target(command) => target::run(directory, command),
         Command::Token(command) => token::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
+        Command::Acl(command) => acl::run(command),
         Command::Client(arguments) => client::run(directory, arguments),
         Command::Stdio(arguments) => stdio::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),

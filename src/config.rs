@@ -1,6 +1,7 @@
 //! The configuration: TOML text in, a validated [`Config`] or every problem out. Answers for defaults, ranges, unknown
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
+mod clear;
 mod files;
 mod fleet;
 mod guard;
@@ -32,7 +33,9 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
+pub use clear::ClearListener;
 pub use files::{Files, Places, RootFault};
+pub use fleet::{ID as ID_FORM, is_id};
 pub use guard::{Guard, PiiAction};
 pub use node::{EmbeddedNode, HostNode, Node, NodeCredential, is_tag};
 pub use policy::{PolicyException, SiteFile, SitePolicy};

@@ -2,20 +2,22 @@
 //! peer, Host and Origin, token, limit, body, and only then the protocol.
 
 mod body;
+mod clear;
 mod connection;
+mod count;
 mod enter;
+mod identity;
+mod names;
 mod refuse;
+mod relay;
 mod threads;
+mod tls;
 mod upload;
 
 use std::{
-    collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -27,19 +29,37 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::connection::{Paced, Phase};
-pub use self::threads::Threads;
+pub use self::{
+    clear::refuse_clear,
+    threads::Threads,
+    tls::{Certificates, TlsFault},
+};
+use self::{
+    connection::{Paced, Phase},
+    count::{Counted, PerPeer},
+    identity::{Identity, Loss},
+    names::Names,
+    relay::Relayed,
+};
 use crate::{
     audit::Audit,
     auth::Authenticator,
     config::Http,
     limits::Limits,
     mcp::Endpoint,
-    model::CorrelationId,
-    tailnet::{Connection, Node, Peer, Unidentified},
+    model::{Clock, CorrelationId},
+    tailnet::{Connection, Node, Relays},
 };
+
+/// The most connections that the node is asked about for the first time at once.
+const IDENTIFYING: usize = 64;
 
 /// Everything a request meets on its way in.
 pub struct Front {
@@ -47,28 +67,57 @@ pub struct Front {
     pub settings: Http,
     /// The longest content of a file that is written, in bytes.
     pub max_file_bytes: usize,
+    /// Where connections come from.
+    pub node: Arc<dyn Node>,
+    /// Wraps connections, unless they are plain.
+    pub tls: Option<Arc<Certificates>>,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// Counts.
     pub limits: Arc<Limits>,
     /// Records refusals.
     pub audit: Arc<Audit>,
+    /// Tells whether a certificate still holds.
+    pub clock: Arc<dyn Clock>,
     /// What is behind.
     pub endpoint: Endpoint,
-    /// Connections that are open now.
-    pub connections: Arc<AtomicUsize>,
+    /// What connections share.
+    pub lines: Lines,
+}
+
+/// What connections share.
+pub struct Lines {
+    open: Arc<AtomicUsize>,
+    peers: Arc<PerPeer>,
+    identifying: Semaphore,
+    names: Names,
+    relays: Relays,
+    relayed: Relayed,
+}
+
+impl Lines {
+    /// For `settings`. `open` is the number of connections that are open now.
+    pub fn new(settings: &Http, open: Arc<AtomicUsize>) -> Self {
+        Self {
+            open,
+            peers: Arc::default(),
+            identifying: Semaphore::new(IDENTIFYING),
+            names: Names::new(settings.hosts.clone()),
+            relays: Relays::new(settings.trusted_proxies.clone()),
+            relayed: Relayed::new(),
+        }
+    }
 }
 
 /// What is known of the connection that a request came over.
 struct Line {
     address: SocketAddr,
-    peer: Result<Arc<Peer>, Unidentified>,
+    identity: Identity,
     phase: Phase,
 }
 
-/// Serves the connections of `node` on `threads` until `stop`, then lets requests in flight end for `grace`.
+/// Serves the node's connections on `threads` until `stop`, then lets requests in flight end for `grace`.
 pub async fn serve(
-    node: Arc<dyn Node>,
     front: Arc<Front>,
     threads: Arc<Threads>,
     stop: CancellationToken,
@@ -82,22 +131,20 @@ pub async fn serve(
         .layer(middleware::from_fn_with_state(front.clone(), enter::enter))
         .with_state(front.clone());
     let open = TaskTracker::new();
-    let peers = Arc::new(PerPeer::default());
-    while let Some(accepted) = stop.run_until_cancelled(node.accept()).await {
+    while let Some(accepted) = stop.run_until_cancelled(front.node.accept()).await {
         let connection = accepted?;
-        let Some(counted) = Counted::take(&front.connections, front.settings.max_connections) else {
+        let Some(counted) = Counted::take(&front.lines.open, front.settings.max_connections) else {
             // Closed without a word: an answer would cost what the limit is there to save.
             tracing::warn!("too many open connections: one more was closed");
             continue;
         };
-        let (node, front, router, peers, stop) =
-            (node.clone(), front.clone(), router.clone(), peers.clone(), stop.clone());
+        let (front, router, stop) = (front.clone(), router.clone(), stop.clone());
         let thread = threads.next().ok_or_else(|| io::Error::other("there is no thread to serve on"))?;
         open.spawn_on(
             async move {
                 // Given back however the task ends.
                 let _counted = counted;
-                serve_connection(connection, &*node, &front, router, &peers, stop).await;
+                serve_connection(connection, &front, router, stop).await;
             },
             thread,
         );
@@ -109,22 +156,25 @@ pub async fn serve(
     Ok(())
 }
 
-async fn serve_connection(
-    connection: Connection,
-    node: &dyn Node,
-    front: &Front,
-    router: Router,
-    peers: &PerPeer,
-    stop: CancellationToken,
-) {
-    let peer = connection.identify(node).await.map(Arc::new);
-    let key = peer.as_ref().map_or_else(|_| connection.peer.ip().to_string(), |peer| peer.id.clone());
-    let Some(_held) = peers.take(key, front.settings.max_connections_per_peer) else {
-        tracing::warn!("too many open connections of one peer: one more was closed");
-        return;
+async fn serve_connection(connection: Connection, front: &Front, router: Router, stop: CancellationToken) {
+    let (lines, settings, address) = (&front.lines, &front.settings, connection.peer);
+    let take = |key| {
+        let held = lines.peers.take(key, settings.max_connections_per_peer);
+        if held.is_none() {
+            tracing::warn!("too many open connections of one peer: one more was closed");
+        }
+        held
     };
-    let phase = Phase::default();
-    let line = Arc::new(Line { address: connection.peer, peer, phase: phase.clone() });
+    lines.names.follow(&front.node.status());
+    // Before it is known whose it is, one address must not take every place.
+    let Some(waiting) = take(format!("unidentified {}", address.ip())) else { return };
+    let identity = Identity::of(&connection, front).await;
+    let held = identity.key(address).map(take);
+    if matches!(held, Some(None)) {
+        return;
+    }
+    drop(waiting);
+    let line = Arc::new(Line { address, identity, phase: Phase::default() });
     let stream = match connection.stream.adopt() {
         Ok(stream) => stream,
         Err(error) => {
@@ -132,24 +182,73 @@ async fn serve_connection(
             return;
         }
     };
-    let io = Paced::new(stream, phase, front.settings.header_timeout);
-    let service = tower_service(router, line);
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Between requests this is the idle time; once a head has begun, `Paced` gives it less.
-        .header_read_timeout(front.settings.idle_timeout)
-        .max_buf_size(front.settings.max_header_bytes.max(8192))
-        .serve_connection(TokioIo::new(io), service);
-    let mut served = std::pin::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = stop.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let Some(certificates) = &front.tls else { return carry(stream, line, front, router, stop).await };
+    let shaken = timeout(settings.header_timeout, certificates.accept(stream));
+    match stop.run_until_cancelled(shaken).await {
+        Some(Ok(Ok(stream))) => carry(stream, line, front, router, stop).await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+        Some(Err(_)) => tracing::debug!("a TLS handshake took too long"),
+        None => {}
+    }
+}
+
+/// Serves the requests on `stream` until it ends, or until its peer lost something.
+async fn carry<S>(stream: S, line: Arc<Line>, front: &Front, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let lost = {
+        let io = Paced::new(stream, line.phase.clone(), front.settings.header_timeout);
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Between requests this is the idle time; once a head has begun, `Paced` gives it less.
+            .header_read_timeout(front.settings.idle_timeout)
+            .max_buf_size(front.settings.max_header_bytes.max(8192))
+            .serve_connection(TokioIo::new(io), tower_service(router, line.clone()));
+        let mut served = std::pin::pin!(served);
+        let mut kept = std::pin::pin!(line.identity.until_lost(front));
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = served.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "a connection ended");
+                    }
+                    break None;
+                }
+                loss = kept.as_mut() => break Some(loss),
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
         }
+        // What was served is dropped here: the connection is closed, and what it read stops. A write goes on in its own
+        // task.
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended");
+    if let Some(lost) = lost {
+        front.lost(&line, lost).await;
+    }
+}
+
+impl Front {
+    /// The connection was closed because its peer lost something: so are the peer's sessions, and that is recorded.
+    async fn lost(&self, line: &Line, loss: Loss) {
+        let Loss { peer, code, reason } = loss;
+        tracing::warn!(
+            code,
+            reason,
+            node = peer.node,
+            node_id = peer.id,
+            "a peer lost its rights; its connection was closed"
+        );
+        self.endpoint.end_sessions_of(&peer).await;
+        let relayed = if line.identity.is_relay() { ", relayed" } else { "" };
+        let reason = format!("the peer lost its rights while it was connected{relayed}: {reason}");
+        if let Err(error) = self.audit.lost(&peer, code, &reason).await {
+            tracing::error!(%error, "that a peer lost its rights could not be recorded");
+        }
     }
 }
 
@@ -158,57 +257,6 @@ type Service = TowerToHyperService<middleware::AddExtension<Router, Arc<Line>>>;
 fn tower_service(router: Router, line: Arc<Line>) -> Service {
     use tower_layer::Layer;
     TowerToHyperService::new(axum::Extension(line).layer(router))
-}
-
-/// One place among all connections; free again when dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn take(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let counted = Self(open.clone());
-        (open.fetch_add(1, Ordering::Relaxed) < most).then_some(counted)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts connections by peer.
-#[derive(Default)]
-struct PerPeer {
-    open: Mutex<HashMap<String, usize>>,
-}
-
-struct Held<'a> {
-    peers: &'a PerPeer,
-    key: String,
-}
-
-impl PerPeer {
-    fn take(&self, key: String, most: usize) -> Option<Held<'_>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(key.clone()).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Held { peers: self, key })
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        let mut open = self.peers.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.key);
-            }
-        }
-    }
 }
 
 /// The header that joins a reply to the audit log.

@@ -23,7 +23,7 @@ use rmcp::transport::streamable_http_server::{
 use tokio_util::sync::CancellationToken;
 
 use self::{catalogue::Catalogue, server::Server, sessions::Sessions};
-use crate::{auth::Caller, config, pipeline::Pipeline};
+use crate::{auth::Caller, config, pipeline::Pipeline, tailnet::Peer};
 
 const SESSION_ID: &str = "mcp-session-id";
 
@@ -68,11 +68,12 @@ impl Endpoint {
     pub async fn answer(&self, caller: &Caller, mut request: Request<Full<Bytes>>, opening: Opening) -> Response<Body> {
         let jti = &caller.token().jti;
         let session = header_text(request.headers(), SESSION_ID).map(str::to_owned);
-        if let Some(id) = &session
-            && !self.sessions.belongs(id, jti)
-        {
-            // Another token's session looks exactly like one that does not exist.
-            return plain(StatusCode::NOT_FOUND, "Not Found: Session not found");
+        if let Some(id) = &session {
+            let Some(ended) = self.sessions.of(id, caller).await else {
+                // A session of another token or peer looks exactly like one that does not exist.
+                return plain(StatusCode::NOT_FOUND, "Not Found: Session not found");
+            };
+            request.extensions_mut().insert(ended);
         }
         let opens = opening == Opening::Session && session.is_none();
         if opens && !self.sessions.admits(jti).await {
@@ -82,7 +83,7 @@ impl Endpoint {
         let closes = request.method() == Method::DELETE;
         let mut response = self.service.handle(request).await.map(Body::new);
         if opens && let Some(id) = header_text(response.headers(), SESSION_ID) {
-            self.sessions.opened(id, jti.clone());
+            self.sessions.opened(id, caller);
         }
         if closes
             && response.status().is_success()
@@ -93,6 +94,11 @@ impl Endpoint {
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
         response
+    }
+
+    /// Ends the sessions of a peer that lost something, and at once what they read.
+    pub async fn end_sessions_of(&self, peer: &Peer) {
+        self.sessions.end_those_of(peer).await;
     }
 
     /// Ends sessions that are over their age, until `stop`.

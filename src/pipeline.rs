@@ -202,9 +202,6 @@ impl Pipeline {
 
 /// Whether some target within reach offers what the tool needs.
 fn offered(rules: &Rules, caller: &Caller, spec: &tools::Spec) -> bool {
-    let token = caller.token();
-    rules.registry.targets_of(&token.engagement).any(|target| {
-        token.targets.as_ref().is_none_or(|targets| targets.contains(&target.id))
-            && rules.policy.offers(target, spec.scopes)
-    })
+    let targets = &mut rules.registry.targets_of(&caller.token().engagement);
+    targets.any(|target| rules.policy.could_reach(caller, target, spec.scopes))
 }

@@ -23,7 +23,7 @@ pub use site::{Inventory, SitePolicy, SiteProblem, SiteProblems, SiteSource, Too
 use crate::{
     auth::{Caller, Claims},
     model::{EngagementId, Operation, Risk, Scope, Subtree, Target},
-    tailnet::Peer,
+    tailnet::{Grants, Peer},
 };
 
 /// The rules in force.
@@ -51,12 +51,15 @@ impl Policy {
     /// Whether a call of this tool by `caller` could be allowed at all, whatever its arguments: what a tool list
     /// shows.
     pub fn could_allow(&self, caller: &Caller, tool: &str, scopes: &[Scope]) -> bool {
-        self.about_tool(caller.token(), tool, scopes).iter().all(|check| check.verdict == Verdict::Pass)
+        self.about_tool(caller.peer(), caller.token(), tool, scopes).iter().all(|check| check.verdict == Verdict::Pass)
     }
 
-    /// Whether `target` offers all of `scopes` to anyone.
-    pub fn offers(&self, target: &Target, scopes: &[Scope]) -> bool {
-        capabilities_needed(scopes).all(|scope| target.capabilities.allows(scope))
+    /// Whether `caller` could be allowed what needs `scopes` on `target`, one of its engagement.
+    pub fn could_reach(&self, caller: &Caller, target: &Target, scopes: &[Scope]) -> bool {
+        let (peer, token) = (caller.peer(), caller.token());
+        token.targets.as_ref().is_none_or(|targets| targets.contains(&target.id))
+            && capabilities_needed(scopes).all(|scope| target.capabilities.allows(scope))
+            && not_granted(peer, token, scopes, Some(target)).is_none()
     }
 
     /// Decides on `operation` for `caller`. The permit in an allow expires shortly after `now`.
@@ -75,8 +78,8 @@ impl Policy {
     /// Judges `operation` without making a permit. Pure: the same facts in the same minute, the same exceptions and
     /// the same rules give the same judgement.
     pub fn judge(&self, peer: &Peer, token: &Claims, operation: &Operation, now: Timestamp) -> Judgement {
-        let mut trace = self.about_tool(token, operation.tool, operation.scopes);
-        about_target(token, operation, &mut trace);
+        let mut trace = self.about_tool(peer, token, operation.tool, operation.scopes);
+        about_target(peer, token, operation, &mut trace);
         trace.push(about_risk(operation));
         let denied = trace.iter().any(|check| check.verdict == Verdict::Deny);
         let site = (!denied).then(|| self.site.judge(peer, token, operation, now));
@@ -84,7 +87,7 @@ impl Policy {
     }
 
     /// The checks that need no arguments, in order.
-    fn about_tool(&self, token: &Claims, tool: &str, scopes: &[Scope]) -> Vec<Check> {
+    fn about_tool(&self, peer: &Peer, token: &Claims, tool: &str, scopes: &[Scope]) -> Vec<Check> {
         let mut trace = Vec::with_capacity(12);
         let allowlist = self.engagements.get(&token.engagement);
         trace.push(Check::new("engagement", allowlist.is_some(), "unknown_engagement", || {
@@ -103,12 +106,39 @@ impl Policy {
                 format!("Insufficient scope: {tool} needs {scope}, the token has {}", shown(&token.scopes))
             }));
         }
+        if let Grants::Rules(_) = &peer.grants {
+            trace.push(about_grants(peer, token, tool, scopes));
+        }
         trace
     }
 }
 
+/// What the tailnet policy hands the peer in the token's engagement. A tool that needs no scope needs a rule.
+fn about_grants(peer: &Peer, token: &Claims, tool: &str, scopes: &[Scope]) -> Check {
+    let reached = peer.grants.reach(&token.engagement);
+    let missing = not_granted(peer, token, scopes, None);
+    Check::new("grant", reached && missing.is_none(), "insufficient_grant", || {
+        let engagement = token.engagement.as_str();
+        let granted = peer.grants.scopes(&token.engagement, None).unwrap_or_default();
+        match missing.filter(|_| reached) {
+            Some(scope) => format!(
+                "Insufficient grant: {tool} needs {scope}; in engagement {engagement:?} the tailnet policy grants {}",
+                shown(&granted)
+            ),
+            None => format!("Insufficient grant: in engagement {engagement:?} the tailnet policy grants nothing"),
+        }
+    })
+}
+
+/// The first of `scopes` that no rule gives the peer, on `target` where there is one. Several rules add up: each scope
+/// may come from another.
+fn not_granted(peer: &Peer, token: &Claims, scopes: &[Scope], target: Option<&Target>) -> Option<Scope> {
+    let id = target.map(|target| &target.id);
+    scopes.iter().copied().find(|scope| !peer.grants.allow(*scope, &token.engagement, id))
+}
+
 /// The checks on the target, in order.
-fn about_target(token: &Claims, operation: &Operation, trace: &mut Vec<Check>) {
+fn about_target(peer: &Peer, token: &Claims, operation: &Operation, trace: &mut Vec<Check>) {
     trace.push(Check::new("tenant", operation.engagement == token.engagement, "cross_tenant_denied", || {
         "the operation belongs to another engagement".to_owned()
     }));
@@ -124,6 +154,18 @@ fn about_target(token: &Claims, operation: &Operation, trace: &mut Vec<Check>) {
         && operation.scopes.iter().any(|scope| matches!(scope, Scope::FileRead | Scope::FileWrite))
     {
         trace.push(about_paths(paths, &operation.places));
+    }
+    if let Grants::Rules(_) = &peer.grants {
+        let missing = not_granted(peer, token, operation.scopes, Some(target));
+        trace.push(Check::new("grant_target", missing.is_none(), "insufficient_grant", || {
+            let granted = peer.grants.scopes(&token.engagement, Some(&target.id)).unwrap_or_default();
+            let (tool, needed) = (operation.tool, missing.map_or("a rule", Scope::as_str));
+            format!(
+                "Insufficient grant: {tool} needs {needed} on {}; there the tailnet policy grants {}",
+                target.id,
+                shown(&granted)
+            )
+        }));
     }
     for scope in capabilities_needed(operation.scopes) {
         trace.push(Check::new("target_capability", target.capabilities.allows(scope), "target_capability", || {

@@ -4,11 +4,19 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("tailops runs on Linux only: it takes the identity of local peers from the kernel's /proc/net/tcp");
 
+mod change;
+mod daemon;
 mod grants;
+mod host;
+mod listeners;
+mod localapi;
 mod loopback;
+mod netmap;
 mod proc_net;
+mod relay;
 mod status;
 mod stream;
+mod whois;
 
 use std::{
     io,
@@ -19,8 +27,11 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt};
 
-pub use grants::{Approves, Grant, Grants};
+pub use grants::{Approves, Grant, Grants, read as read_grants, read_text as read_grants_text};
+pub use host::{Host, JoinError};
+pub use localapi::{DaemonAddress, LocalApi, LocalApiError};
 pub use loopback::{BindError, Loopback};
+pub use relay::Relays;
 pub use status::{NodePeer, NodeState, NodeStatus, OwnNode};
 pub use stream::Stream;
 
@@ -130,6 +141,9 @@ pub enum NotAdmitted {
     /// Exempt from tailnet lock, e.g. the ingress of Funnel.
     #[error("the node is exempt from tailnet lock")]
     Unsigned,
+    /// Its key has expired.
+    #[error("the node's key has expired")]
+    Expired,
     /// Has none of the tags and users of `tailnet.require`.
     #[error("none of the tags and users that tailnet.require lists")]
     NotRequired,
@@ -149,6 +163,7 @@ impl NotAdmitted {
             Self::SharedIn => "peer_shared_in",
             Self::Router => "peer_router",
             Self::Unsigned => "peer_unsigned",
+            Self::Expired => "peer_expired",
             Self::NotRequired => "peer_tag",
             Self::NoGrant => "peer_no_grant",
             Self::BadGrant(_) => "peer_bad_grant",

@@ -1,10 +1,11 @@
-//! What the gateway's controls cost: in one run, a bare MCP server with one constant tool (the floor) and the whole
-//! gateway as built, driven by the same client over the same connections in interleaved rounds. `docs/benchmarks.md`
-//! says what the lines mean. Never switches a control off.
+//! What the gateway's controls cost: in one run, a bare MCP server with one constant tool (the floor), the whole gateway
+//! as built, and the same gateway with a scripted tailnet, driven by the same client over the same connections in
+//! interleaved rounds. `docs/benchmarks.md` says what the lines mean. Never switches a control off.
 
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
 mod client;
+mod daemon;
 mod floor;
 mod server;
 mod stats;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use client::Load;
-use server::Server;
+use server::{Network, Server};
 use stats::Round;
 
 /// Connections, in the order they are measured.
@@ -33,9 +34,11 @@ const QUICK: Plan =
 
 fn main() -> Result<()> {
     let mut plan = FULL;
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             floor::ARGUMENT => return floor::serve(),
+            daemon::ARGUMENT => return daemon::serve(&arguments.next().context("the daemon's socket is not named")?),
             "--quick" => plan = QUICK,
             // Cargo's own, to every bench target.
             "--bench" => {}
@@ -99,8 +102,10 @@ async fn measure(plan: &Plan) -> Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let data = folder.path().join("data");
     let floor = Side::of(Server::floor().await.context("the floor")?)?;
-    let gateway = Side::of(Server::gateway(&data).await.context("the gateway")?)?;
-    let mut sides = [floor, gateway];
+    let gateway = Side::of(Server::gateway(Network::Loopback, &data).await.context("the gateway")?)?;
+    let beside = folder.path().join("tailnet");
+    let tailnet = Side::of(Server::gateway(Network::Tailnet, &beside).await.context("the gateway on a tailnet")?)?;
+    let mut sides = [floor, gateway, tailnet];
     for side in &sides {
         for connections in CONNECTIONS {
             side.run(connections, plan.warm_up).await?;
@@ -120,9 +125,9 @@ async fn measure(plan: &Plan) -> Result<()> {
     report(&sides, stats::middle(syncs.into_iter().map(micros).collect()))
 }
 
-fn report([floor, gateway]: &[Side; 2], sync_us: f64) -> Result<()> {
+fn report([floor, gateway, tailnet]: &[Side; 3], sync_us: f64) -> Result<()> {
     println!("{:<8} {:>5} {:>10} {:>10} {:>10} {:>9}", "server", "conns", "req/s", "p50 us", "p99 us", "calls");
-    for side in [floor, gateway] {
+    for side in [floor, gateway, tailnet] {
         for results in &side.results {
             println!(
                 "{:<8} {:>5} {:>10.0} {:>10.0} {:>10.0} {:>9}",
@@ -139,13 +144,16 @@ fn report([floor, gateway]: &[Side; 2], sync_us: f64) -> Result<()> {
     for (floor, gateway) in pairs() {
         println!("ratio@{} {:.3}", floor.connections, gateway.per_second() / floor.per_second());
     }
+    for (gateway, tailnet) in gateway.results.iter().zip(&tailnet.results) {
+        println!("ratio_tailnet@{} {:.3}", gateway.connections, tailnet.per_second() / gateway.per_second());
+    }
     for (floor, gateway) in pairs().filter(|(floor, _)| floor.connections == 1) {
         let over = gateway.p50() - floor.p50();
         println!("over_floor_p50_us@1 {over:.0}");
         println!("over_floor_and_fdatasync_p50_us@1 {:.0}", over - sync_us);
     }
     println!("fdatasync_p50_us {sync_us:.0}");
-    for Side { server, idle_kb, .. } in [floor, gateway] {
+    for Side { server, idle_kb, .. } in [floor, gateway, tailnet] {
         println!("rss_idle_mb {} {:.1}", server.name, megabytes(*idle_kb));
         println!("rss_after_mb {} {:.1}", server.name, megabytes(server.resident_kb()?));
         println!("ready_ms {} {:.1}", server.name, micros(server.ready_after) / 1000.0);

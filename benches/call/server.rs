@@ -4,16 +4,17 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
 
 use crate::{
     client::{self, Connection},
-    floor,
+    daemon, floor,
 };
 
 /// Longer than any start should take.
@@ -29,6 +30,23 @@ pub(crate) struct Server {
     tool: &'static str,
     token: Option<String>,
     child: Owned,
+    _daemon: Option<Daemon>,
+}
+
+/// How the gateway under test is on the network.
+#[derive(Clone, Copy)]
+pub(crate) enum Network {
+    /// The kernel says who is connected.
+    Loopback,
+    /// A daemon says who is connected.
+    Tailnet,
+}
+
+/// The scripted daemon and the folder of its socket.
+struct Daemon {
+    socket: PathBuf,
+    _child: Owned,
+    _folder: TempDir,
 }
 
 /// A child that does not outlive us.
@@ -52,19 +70,27 @@ impl Server {
         BufReader::new(child.0.stdout.take().context("its output is a pipe")?).read_line(&mut line)?;
         let address = line.trim().parse().with_context(|| format!("no address but {line:?}"))?;
         let ready_after = ready(&mut child.0, address, start).await?;
-        Ok(Self { name: "floor", address, ready_after, tool: floor::TOOL, token: None, child })
+        Ok(Self { name: "floor", address, ready_after, tool: floor::TOOL, token: None, child, _daemon: None })
     }
 
-    /// The gateway as it is built, with an empty data directory `data`. Every control is on; the rate limit is so
-    /// high that a run does not meet it.
-    pub(crate) async fn gateway(data: &Path) -> Result<Self> {
+    /// The gateway as it is built, on this network, with an empty data directory `data`. Every control is on; the rate
+    /// limit is so high that a run does not meet it.
+    pub(crate) async fn gateway(network: Network, data: &Path) -> Result<Self> {
         let address = free_address()?;
         let (config, log) = (data.with_extension("toml"), data.with_extension("log"));
+        let (name, daemon, binding) = match network {
+            Network::Loopback => ("gateway", None, None),
+            Network::Tailnet => ("tailnet", Some(Daemon::start()?), Some(format!("node:{}", daemon::PEER))),
+        };
+        let node = match &daemon {
+            None => "mode = \"loopback\"".to_owned(),
+            Some(daemon) => format!("mode = \"host\"\nsocket = {:?}", daemon.socket),
+        };
         fs::write(
             &config,
             format!(
                 "profile = \"recommended\"\ndata_dir = {data:?}\n\
-                 [node]\nmode = \"loopback\"\nlisten = \"{address}\"\n\
+                 [node]\n{node}\nlisten = \"{address}\"\n\
                  [limits]\ncalls_per_minute = 1000000\ncalls_burst = 100000\n\
                  [engagements.default]\n\
                  [targets.local]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:read\"]\n"
@@ -78,8 +104,8 @@ impl Server {
         let ready_after = ready(&mut child.0, address, start)
             .await
             .with_context(|| format!("its log:\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
-        let token = mint(data)?;
-        Ok(Self { name: "gateway", address, ready_after, tool: "token_inspect", token: Some(token), child })
+        let token = mint(data, binding.as_deref())?;
+        Ok(Self { name, address, ready_after, tool: "token_inspect", token: Some(token), child, _daemon: daemon })
     }
 
     /// The bytes of one call.
@@ -97,6 +123,21 @@ impl Server {
     }
 }
 
+impl Daemon {
+    /// Starts it and waits until it listens. Its socket has a short path: the kernel takes 107 bytes.
+    fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("daemon.sock");
+        let mut command = command(&std::env::current_exe()?);
+        command.arg(daemon::ARGUMENT).arg(&socket).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = Owned(command.spawn()?);
+        let mut line = String::new();
+        BufReader::new(child.0.stdout.take().context("its output is a pipe")?).read_line(&mut line)?;
+        ensure!(!line.is_empty(), "the scripted daemon ended");
+        Ok(Self { socket, _child: child, _folder: folder })
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the servers are child processes of the benchmark")]
 fn command(program: &Path) -> Command {
     Command::new(program)
@@ -106,10 +147,11 @@ fn tailops() -> Command {
     command(Path::new(env!("CARGO_BIN_EXE_tailops")))
 }
 
-/// A token for the gateway with this data directory.
-fn mint(data: &Path) -> Result<String> {
+/// A token for the gateway with this data directory, bound to this peer or to the local user.
+fn mint(data: &Path, binding: Option<&str>) -> Result<String> {
     let mut command = tailops();
     command.args(["token", "mint", "--agent", "bench", "--scopes", "readonly", "--ttl", "1h", "--data-dir"]).arg(data);
+    command.args(binding.into_iter().flat_map(|peer| ["--bind", peer]));
     let output = command.stdin(Stdio::null()).output()?;
     if !output.status.success() {
         bail!("no token: {}", String::from_utf8_lossy(&output.stderr));

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{Audit, FoldSettings, Folded, Record, writer::Leaf};
+use crate::model::Jti;
 
 /// What sources beyond the limit share.
 const OTHERS: &str = "(other sources)";
@@ -23,8 +24,8 @@ pub(super) struct Folds {
 struct Source {
     since: Timestamp,
     singly: u32,
-    /// By code: one record as a sample, and the count.
-    folded: HashMap<&'static str, Record>,
+    /// By code and token: one record as a sample, and the count. As many as there are codes and minted tokens.
+    folded: HashMap<(&'static str, Option<Jti>), Record>,
 }
 
 impl Folds {
@@ -43,8 +44,8 @@ impl Folds {
             source.singly += 1;
             return Some(record);
         }
-        let code = record.code.unwrap_or_default();
-        let sample = source.folded.entry(code).or_insert(record);
+        let alike = (record.code.unwrap_or_default(), record.jti.clone());
+        let sample = source.folded.entry(alike).or_insert(record);
         let folded = sample.folded.get_or_insert(Folded { count: 0, first: now, last: now });
         folded.count += 1;
         folded.last = now;

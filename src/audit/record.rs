@@ -8,7 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::Refusal;
 use crate::{
-    auth::Caller,
+    auth::{Caller, Claims},
     guard::Guard,
     model::{CorrelationId, EngagementId, Jti, ScopeSet, TargetId, canonical_json},
     store::StoredLeaf,
@@ -49,6 +49,8 @@ pub struct Record {
     pub args: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args_commitment: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binding: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
     pub correlation_id: CorrelationId,
@@ -146,7 +148,8 @@ impl PeerFacts {
         Self {
             tailscale_node: Some(peer.node.clone()),
             tailscale_node_id: Some(peer.id.clone()),
-            tailscale_user: peer.user.clone(),
+            // A tagged node is nobody's.
+            tailscale_user: peer.user.clone().filter(|_| peer.tags.is_empty()),
             tailscale_tags: peer.tags.clone(),
             tailnet: peer.tailnet.clone(),
             address: Some(peer.address.to_string()),
@@ -160,6 +163,7 @@ impl Record {
             approved: false,
             args: empty(),
             args_commitment: None,
+            binding: None,
             code: None,
             correlation_id,
             decision: None,
@@ -192,8 +196,7 @@ impl Record {
         }
     }
 
-    fn with_caller(mut self, caller: &Caller) -> Self {
-        let token = caller.token();
+    fn with_token(mut self, token: &Claims) -> Self {
         self.subject = Some(token.subject.clone());
         self.owner = Some(token.owner.clone());
         self.jti = Some(token.jti.clone());
@@ -206,17 +209,20 @@ impl Record {
         Self {
             tool: Some(tool.chars().take(128).collect()),
             tailscale: PeerFacts::of(caller.peer()),
-            ..Self::new("call", correlation, now).with_caller(caller)
+            ..Self::new("call", correlation, now).with_token(caller.token())
         }
     }
 
     pub(super) fn of_refusal(refusal: &Refusal<'_>, guard: &Guard, now: Timestamp) -> Self {
         let mut record = Self::new("refusal", refusal.correlation, now);
-        if let Some(caller) = refusal.caller {
-            record = record.with_caller(caller);
+        if let Some(token) = refusal.token {
+            record = record.with_token(token);
+            // Of a token that came from its own peer the peer says it.
+            let stray = refusal.peer.is_none_or(|peer| !token.binding.is(peer));
+            record.binding = stray.then(|| token.binding.to_string());
         }
         record.tailscale = refusal.peer.map(PeerFacts::of).unwrap_or_default();
-        record.tailscale.address = Some(refusal.address.to_string());
+        record.tailscale.address.get_or_insert_with(|| refusal.address.to_string());
         let status = match refusal.status {
             429 => Status::Limited,
             401 | 403 => Status::Denied,
@@ -227,6 +233,14 @@ impl Record {
         let (method, path) = refusal.request;
         let path = guard.text(&path.chars().take(256).collect::<String>()).text;
         record.http = Some(HttpFacts { method: method.to_owned(), path, status: refusal.status });
+        record
+    }
+
+    /// A peer lost its rights while it was connected: a refusal of all that it may still have asked for.
+    pub(super) fn of_loss(peer: &Peer, code: &'static str, reason: String, now: Timestamp) -> Self {
+        let mut record = Self::new("refusal", CorrelationId::random(), now);
+        record.tailscale = PeerFacts::of(peer);
+        record.ended(Status::Denied, Some(code), Some(reason));
         record
     }
 

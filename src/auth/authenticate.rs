@@ -20,7 +20,7 @@ use moka::sync::Cache;
 use ring::digest;
 use tokio_util::sync::CancellationToken;
 
-use super::{Binding, Caller, Claims, KeyError, KeyRing, Sealed};
+use super::{Caller, Claims, KeyError, KeyRing, Sealed};
 use crate::{model::Clock, store::Store, tailnet::Peer};
 
 /// How often the generation is looked at.
@@ -67,9 +67,9 @@ pub enum AuthFault {
     /// Taken back.
     #[error("the token was revoked")]
     Revoked,
-    /// From another peer than it is bound to.
+    /// From another peer than it is bound to; what the token says, for the record: it is ours and in force.
     #[error("the token is bound to another peer")]
-    UnexpectedSource,
+    UnexpectedSource(Arc<Claims>),
     /// The token table cannot be asked.
     #[error("tokens cannot be checked now")]
     Unavailable,
@@ -83,7 +83,7 @@ impl AuthFault {
             Self::Invalid(_) => "invalid_token",
             Self::Expired => "token_expired",
             Self::Revoked => "token_revoked",
-            Self::UnexpectedSource => "token_unexpected_source",
+            Self::UnexpectedSource(_) => "token_unexpected_source",
             Self::Unavailable => "auth_unavailable",
         }
     }
@@ -92,6 +92,14 @@ impl AuthFault {
     pub fn detail(&self) -> Option<&'static str> {
         match self {
             Self::Invalid(detail) => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// The token that came from elsewhere.
+    pub fn token(&self) -> Option<&Arc<Claims>> {
+        match self {
+            Self::UnexpectedSource(claims) => Some(claims),
             _ => None,
         }
     }
@@ -161,9 +169,10 @@ impl Authenticator {
         if now >= claims.expires {
             return Err(AuthFault::Expired);
         }
-        match claims.binding {
-            Binding::LocalUser(uid) if peer.uid == Some(uid) => Ok(Caller::new(peer.clone(), claims)),
-            Binding::LocalUser(_) => Err(AuthFault::UnexpectedSource),
+        if claims.binding.is(peer) {
+            Ok(Caller::new(peer.clone(), claims))
+        } else {
+            Err(AuthFault::UnexpectedSource(claims))
         }
     }
 

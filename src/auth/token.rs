@@ -1,14 +1,15 @@
 //! The token format: `tailops_<key id>.<payload>.<mac>`, payload and mac in base64url without padding, the payload
 //! JSON, the mac HMAC-SHA-256 over everything before its dot.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use ring::hmac;
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
+use super::Binding;
 use crate::model::{EngagementId, Jti, ScopeSet, Subtree, TargetId};
 
 /// Longer texts are no tokens.
@@ -16,7 +17,7 @@ pub const MAX_TOKEN_BYTES: usize = 4096;
 const PREFIX: &str = "tailops_";
 
 /// What a token says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
     /// Its id.
@@ -44,45 +45,6 @@ pub struct Claims {
     pub expires: Timestamp,
     /// The peer it works from.
     pub binding: Binding,
-}
-
-/// The peer a token works from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Binding {
-    /// A user of this machine, on loopback. Text form `uid:1000`.
-    LocalUser(u32),
-}
-
-impl fmt::Display for Binding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LocalUser(uid) => write!(f, "uid:{uid}"),
-        }
-    }
-}
-
-impl FromStr for Binding {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.strip_prefix("uid:")
-            .filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|digits| digits.parse().ok())
-            .map(Self::LocalUser)
-            .ok_or_else(|| format!("{text:?} is no binding; expected uid:NUMBER, e.g. uid:1000"))
-    }
-}
-
-impl Serialize for Binding {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Binding {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
 }
 
 /// Why a text is not a token of ours. All of these look the same to a client.

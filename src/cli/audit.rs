@@ -1,6 +1,7 @@
 //! `tailops audit`.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufWriter, Write},
     path::Path,
 };
@@ -11,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Exit, block_on, data_directory, existing_store, say, table};
 use crate::{
-    audit::{Counts, Dimension, Export, Usage},
+    audit::{Counts, Dimension, Export, Stray, Usage, strays},
     config::did_you_mean,
     model::{AuditFilter, Clock, SystemClock, parse_duration},
     tools,
@@ -30,6 +31,15 @@ pub(super) enum Command {
     },
     /// Find records: of every tenant, oldest first
     Query(Query),
+    /// Tokens that were shown by other peers than those they are bound to, counted by node
+    Alerts {
+        /// Not before: a duration such as 24h, or a time such as 2026-01-31T08:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        since: Option<Timestamp>,
+        /// As an array of objects
+        #[arg(long)]
+        json: bool,
+    },
     /// Count calls
     Usage {
         /// What to count by: capability, target, tool, subject, engagement, token, node, risk, status
@@ -122,6 +132,10 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
                     table(&["TIME", "STATUS", "TOOL", "TARGET", "SUBJECT", "CODE", "WHY"], records.iter().map(row))?;
                 }
             }
+            Command::Alerts { since, json } => {
+                let strays = strays(&reader, since).await?;
+                if json { say(alerts(&strays))? } else { show_alerts(strays)? }
+            }
             Command::Usage { by, since, until, json } => {
                 let usage = Usage::count(&reader, &by, (since, until), capability).await?;
                 if json { say(described(&by, &usage))? } else { show(&by, &usage)? }
@@ -164,6 +178,26 @@ fn row(record: &Value) -> Vec<String> {
     };
     let why = text("error").chars().take(100).collect();
     vec![text("timestamp"), text("status"), tool, text("target"), text("subject"), text("code"), why]
+}
+
+fn alerts(strays: &BTreeMap<String, Stray>) -> Value {
+    Value::from_iter(strays.iter().map(|(id, stray)| {
+        let mut object = serde_json::to_value(stray).unwrap_or_default();
+        if let Some(object) = object.as_object_mut() {
+            object.insert("node_id".to_owned(), Value::from(id.as_str()));
+        }
+        object
+    }))
+}
+
+fn show_alerts(strays: BTreeMap<String, Stray>) -> io::Result<()> {
+    let lines = strays.into_iter().map(|(id, stray)| {
+        let who = stray.user.unwrap_or_else(|| stray.tags.join(","));
+        let last = stray.last.map_or_else(|| "-".to_owned(), |last| format!("{last:.0}"));
+        let tokens = stray.tokens.into_iter().collect::<Vec<_>>().join(",");
+        vec![id, stray.node.unwrap_or_default(), who, stray.count.to_string(), last, tokens]
+    });
+    table(&["NODE ID", "NODE", "USER OR TAGS", "TIMES", "LAST", "TOKENS"], lines)
 }
 
 fn numbers(counts: &Counts) -> [u64; 5] {

@@ -23,13 +23,13 @@ use super::{
     sources::{Sources, invalid, register},
 };
 use crate::{
-    app::{App, StartError, open_directory},
+    app::{App, open_directory},
     audit::Audit,
     auth::{Binding, MintRequest, mint},
     config::{Config, Node},
     model::{Clock, Scope, ScopeSet, SystemClock},
     store::DirectoryError,
-    tailnet::{self, BindError, Loopback},
+    tailnet::{self, BindError, Host, JoinError, Loopback},
 };
 
 /// How long a token that `serve --dev` made lives.
@@ -114,7 +114,7 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut app = App::start(config, node, clock.clone(), lock).await.map_err(|error| {
-        let code = if matches!(error, StartError::Rules(_)) { 3 } else { 1 };
+        let code = if error.is_of_configuration() { 3 } else { 1 };
         Exit::with(code, error)
     })?;
     let addresses: Vec<String> = app.addresses().iter().map(SocketAddr::to_string).collect();
@@ -156,7 +156,14 @@ async fn join(config: &Config) -> Result<Arc<dyn tailnet::Node>, Exit> {
             })?;
             Ok(Arc::new(node))
         }
-        Node::Host(_) | Node::Embedded(_) => {
+        Node::Host(settings) => {
+            let node = Host::join(settings, &config.tailnet).await.map_err(|error| {
+                let code = if matches!(error, JoinError::InUse(_)) { 4 } else { 1 };
+                Exit::with(code, error)
+            })?;
+            Ok(Arc::new(node))
+        }
+        Node::Embedded(_) => {
             Err(Exit::with(3, anyhow::anyhow!("node.mode {:?} is not part of this build", config.node.mode())))
         }
     }

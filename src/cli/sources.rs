@@ -97,6 +97,9 @@ impl Sources {
             config.policy.files = Some(policies);
         }
         let pinned = check(&files, true)?;
+        if let Some(listener) = config.clear_listener() {
+            return Err(vec![format!("{}: node.listen: {listener}", self.file.display())]);
+        }
         if let Some(file) = listed {
             register(&mut config, &file.path, &file.bytes)?;
         }

@@ -94,7 +94,8 @@ pub(super) struct Mint {
     /// Only files below this directory, e.g. '/var/log/**' (may be repeated)
     #[arg(long = "path", value_name = "DIR/**")]
     paths: Vec<Subtree>,
-    /// The peer it works from: uid:NUMBER [default: you]
+    /// The peer it works from: node:STABLE_ID, user:LOGIN or tag:NAME on a tailnet; uid:NUMBER on loopback [default
+    /// there: you]
     #[arg(long, value_name = "PEER")]
     bind: Option<Binding>,
     /// Print an object with the token and what it says
@@ -132,6 +133,7 @@ impl Desk<'_> {
         for name in &arguments.tools {
             anyhow::ensure!(tools::find(name).is_some(), "--tool: there is no tool {name:?}");
         }
+        let binding = binding(self.store.meta("node_mode").await?.as_deref(), arguments.bind)?;
         let profile: Profile = match self.store.meta("profile").await? {
             Some(name) => name.parse().map_err(|error| anyhow!("the profile in the database: {error}"))?,
             None => Profile::Recommended,
@@ -145,7 +147,7 @@ impl Desk<'_> {
             tools: only(arguments.tools),
             paths: only(arguments.paths),
             ttl: arguments.ttl,
-            binding: arguments.bind.unwrap_or_else(|| Binding::LocalUser(rustix::process::getuid().as_raw())),
+            binding,
         };
         let caps = (profile.as_str(), profile.max_token_ttl());
         let minted = mint(self.store, self.directory, request, caps, self.clock.now()).await?;
@@ -247,6 +249,32 @@ impl Desk<'_> {
 
     async fn record(&self, act: &str, details: Map<String, Value>) -> anyhow::Result<()> {
         Ok(Audit::administered(self.store, self.clock.clone(), act, &local_user(), details).await?)
+    }
+}
+
+/// The peer of a new token, of a gateway that last ran in this node mode. Refuses what could never be let in there.
+fn binding(mode: Option<&str>, given: Option<Binding>) -> anyhow::Result<Binding> {
+    const ON_TAILNET: &str = "write the peer it works from: --bind node:STABLE_ID, --bind user:LOGIN or --bind tag:NAME, \
+        e.g. --bind tag:mcp-client";
+    let again = "or start the gateway once in its new mode if that has changed";
+    match (mode, given) {
+        (Some(mode @ ("host" | "embedded")), None) => {
+            anyhow::bail!(
+                "--bind: the gateway is on a tailnet (node mode {mode}), where nobody is a local user: {ON_TAILNET}; {again}"
+            )
+        }
+        (Some(mode @ ("host" | "embedded")), Some(given)) if given.is_local() => {
+            anyhow::bail!(
+                "--bind: {given} works from nowhere, as the gateway is on a tailnet (node mode {mode}): {ON_TAILNET}; {again}"
+            )
+        }
+        (Some("loopback"), Some(given)) if !given.is_local() => {
+            anyhow::bail!(
+                "--bind: {given} works from nowhere, as the gateway is on loopback, where peers are local users: write --bind uid:NUMBER; {again}"
+            )
+        }
+        (_, Some(given)) => Ok(given),
+        (_, None) => Ok(Binding::LocalUser(rustix::process::getuid().as_raw())),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) const CONCURRENCY: usize = 4;
 
 /// The form of ids, segments and tags.
-pub(super) const ID: &str = "1 to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
+pub const ID: &str = "1 to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
 
 /// The most tags or roots of one target.
 const MOST: usize = 32;
@@ -29,7 +29,8 @@ const MOST: usize = 32;
 /// Directories whose files are views of processes and devices: `/proc/self/root` alone leads out of any root.
 const NOT_FILES: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-pub(super) fn is_id(text: &str) -> bool {
+/// Whether `text` has the form [`ID`].
+pub fn is_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     text.len() <= 64
         && text.bytes().next().is_some_and(plain)

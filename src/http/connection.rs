@@ -18,8 +18,6 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::tailnet::Stream;
-
 /// Whether a request is being served: between the end of its head and its response, the time limit on heads rests.
 #[derive(Clone, Default)]
 pub(super) struct Phase {
@@ -44,21 +42,21 @@ impl Drop for Serving {
     }
 }
 
-/// The stream with the limit.
-pub(super) struct Paced {
-    stream: Stream,
+/// A stream with the limit.
+pub(super) struct Paced<S> {
+    stream: S,
     phase: Phase,
     head: Duration,
     until: Option<Pin<Box<Sleep>>>,
 }
 
-impl Paced {
-    pub(super) fn new(stream: Stream, phase: Phase, head: Duration) -> Self {
+impl<S> Paced<S> {
+    pub(super) fn new(stream: S, phase: Phase, head: Duration) -> Self {
         Self { stream, phase, head, until: None }
     }
 }
 
-impl AsyncRead for Paced {
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -82,7 +80,7 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         // An answer goes out: the head it answers has been read.
         self.until = None;

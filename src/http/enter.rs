@@ -1,4 +1,4 @@
-//! The way in. Every request but `/healthz` passes [`enter`]: peer, Host and Origin, token, limit. Only then is its
+//! The way in. Every request but `/healthz` passes [`enter`]: headers of others out, peer, Host and Origin, token, limit. Only then is its
 //! body read, and only then does the protocol see it.
 
 use std::sync::Arc;
@@ -10,14 +10,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::Full;
-use hyper::{HeaderMap, Method, StatusCode, header, http::uri::Authority};
-use serde_json::json;
+use hyper::{HeaderMap, Method, StatusCode, Uri, header};
+use serde_json::{Value, json};
 
 use super::{
     CORRELATION_ID, Front, Line,
     body::{self, BodyFault},
     correlation_header,
-    refuse::{Refused, refuse},
+    identity::Nobody,
+    refuse::{Refused, alert, refuse},
+    relay::{self, Foreign},
     upload::Upload,
 };
 use crate::{
@@ -25,6 +27,7 @@ use crate::{
     config::Http,
     mcp::Opening,
     model::{CorrelationId, KeyFault},
+    tailnet::Peer,
 };
 
 /// Lets a request in or refuses it.
@@ -39,16 +42,16 @@ pub(super) async fn enter(
         return next.run(request).await;
     }
     let correlation = CorrelationId::random();
-    let admitted = admit(&front, &line, request.uri().path(), request.headers()).await;
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let foreign = relay::take(request.headers_mut());
+    let admitted = admit(&front, &line, &foreign, request.uri(), request.headers()).await;
     let caller = match admitted {
         Ok(Admitted::Caller(caller)) => caller,
         // Clients that probe for OAuth must find that there is none.
         Ok(Admitted::WellKnown) => return StatusCode::NOT_FOUND.into_response(),
         Err(refusal) => {
-            let (caller, refused) = *refusal;
-            return refuse(&front, &line, caller.as_ref(), correlation, (method.as_str(), &path), refused).await;
+            let Refusal { refused, peer, caller } = *refusal;
+            let asked = (request.method().as_str(), request.uri().path());
+            return refuse(&front, &line, (peer.as_deref(), caller.as_ref()), correlation, asked, refused).await;
         }
     };
     request.extensions_mut().insert(correlation);
@@ -63,35 +66,52 @@ enum Admitted {
     WellKnown,
 }
 
+/// Why a request did not get in, and as much as is known of whose it is.
+struct Refusal {
+    refused: Refused,
+    peer: Option<Arc<Peer>>,
+    caller: Option<Caller>,
+}
+
 async fn admit(
     front: &Front,
     line: &Line,
-    path: &str,
+    foreign: &Foreign,
+    uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Admitted, Box<(Option<Caller>, Refused)>> {
-    let none = |refused| Box::new((None, refused));
-    let peer = line.peer.as_ref().map_err(|unidentified| {
-        let mut refused = Refused::new(StatusCode::FORBIDDEN, unidentified.code(), "this connection may not come in");
-        refused.detail = Some(unidentified.to_string());
-        none(refused)
-    })?;
-    check_names(&front.settings, headers).map_err(|refused| none(*refused))?;
-    if path.starts_with("/.well-known/") {
+) -> Result<Admitted, Box<Refusal>> {
+    let identified = line.identity.at_request(front, foreign).await;
+    let peer = identified
+        .map_err(|Nobody { refused, peer }| Box::new(Refusal { refused, peer: peer.map(Arc::new), caller: None }))?;
+    let none = |refused| Box::new(Refusal { refused, peer: Some(peer.clone()), caller: None });
+    if foreign.funnel {
+        let message = "requests that Tailscale Funnel lets in from the internet are not answered";
+        return Err(none(Refused::new(StatusCode::FORBIDDEN, "funnel_refused", message)));
+    }
+    if !front.lines.names.accept(uri, headers, line.identity.is_relay()) {
+        let message = "the Host header is not a name of this gateway; http.hosts lists further names";
+        return Err(none(Refused::new(StatusCode::FORBIDDEN, "host_not_allowed", message)));
+    }
+    check_origin(&front.settings, headers).map_err(none)?;
+    if uri.path().starts_with("/.well-known/") {
         return Ok(Admitted::WellKnown);
     }
-    let caller = match front.authenticator.authenticate(peer, bearer(headers)).await {
+    let caller = match front.authenticator.authenticate(&peer, bearer(headers)).await {
         Ok(caller) => caller,
         Err(fault) => {
             let counted = fault == AuthFault::Unavailable;
             if !counted && let Err(limited) = front.limits.auth_failure(&peer.id) {
-                return Err(none(too_many(&limited)));
+                return Err(none(too_many(&limited).about(&fault)));
+            }
+            if let Some(token) = fault.token() {
+                alert(token, &peer);
             }
             return Err(none(Refused::of_auth(&fault)));
         }
     };
     match front.limits.call(&caller.token().jti) {
         Ok(()) => Ok(Admitted::Caller(caller)),
-        Err(limited) => Err(Box::new((Some(caller), too_many(&limited)))),
+        Err(limited) => Err(Box::new(Refusal { refused: too_many(&limited), peer: Some(peer), caller: Some(caller) })),
     }
 }
 
@@ -108,29 +128,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Against DNS rebinding: the Host must be one of ours, an Origin one that is allowed.
-fn check_names(settings: &Http, headers: &HeaderMap) -> Result<(), Box<Refused>> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().ok().and_then(|text| text.parse::<Authority>().ok()),
-        _ => None,
-    };
-    if !host.is_some_and(|host| settings.hosts.iter().any(|allowed| is_host(&host, allowed))) {
-        let message = "the Host header is not a name of this gateway; http.hosts lists the names";
-        return Err(Box::new(Refused::new(StatusCode::FORBIDDEN, "host_not_allowed", message)));
-    }
+/// Against pages of other sites: an Origin must be one that is allowed.
+fn check_origin(settings: &Http, headers: &HeaderMap) -> Result<(), Refused> {
     let allowed =
         |origin: &header::HeaderValue| settings.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
     if !headers.get_all(header::ORIGIN).iter().all(allowed) {
         let message = "pages of this origin may not call the gateway; http.origins lists those that may";
-        return Err(Box::new(Refused::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)));
+        return Err(Refused::new(StatusCode::FORBIDDEN, "origin_not_allowed", message));
     }
     Ok(())
-}
-
-/// An entry without a port stands for every port.
-fn is_host(host: &Authority, allowed: &str) -> bool {
-    host.as_str().eq_ignore_ascii_case(allowed) || host.host().eq_ignore_ascii_case(allowed)
 }
 
 /// Says that the process serves. Nothing else, to anyone.
@@ -138,12 +144,21 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Says whether calls can be made now.
+/// Says whether calls can be made now, and which check says no.
 pub(super) async fn readyz(State(front): State<Arc<Front>>) -> Response {
-    let (recording, tokens) = (front.audit.is_recording(), front.authenticator.is_fresh());
-    let status = if recording && tokens { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": recording && tokens, "checks": {"audit": recording, "tokens": tokens}})))
-        .into_response()
+    let mut checks = vec![
+        ("audit", front.audit.is_recording()),
+        ("tailnet", front.node.status().is_up()),
+        ("tokens", front.authenticator.is_fresh()),
+    ];
+    if let Some(certificates) = &front.tls {
+        checks.push(("tls", certificates.hold(front.clock.now())));
+    }
+    let ready = checks.iter().all(|(_, fine)| *fine);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let checks: serde_json::Map<String, Value> =
+        checks.into_iter().map(|(name, fine)| (name.to_owned(), Value::Bool(fine))).collect();
+    (status, Json(json!({"ready": ready, "checks": checks}))).into_response()
 }
 
 /// No such route, for those who may know.
@@ -174,7 +189,8 @@ pub(super) async fn mcp(
     let (body, opening) = match checked {
         Ok(checked) => checked,
         Err(fault) => {
-            return refuse(&front, &line, Some(&caller), correlation, (method.as_str(), "/mcp"), of_body(&fault)).await;
+            let who = (Some(caller.peer()), Some(&caller));
+            return refuse(&front, &line, who, correlation, (method.as_str(), "/mcp"), of_body(&fault)).await;
         }
     };
     let request = Request::from_parts(parts, Full::new(body));
@@ -182,7 +198,8 @@ pub(super) async fn mcp(
     if response.status().is_client_error() {
         // The protocol layer refused; its own answer goes out, once the refusal is on record.
         let refused = Refused::new(response.status(), "protocol", "the request does not follow the protocol");
-        let recorded = refuse(&front, &line, Some(&caller), correlation, (method.as_str(), "/mcp"), refused).await;
+        let who = (Some(caller.peer()), Some(&caller));
+        let recorded = refuse(&front, &line, who, correlation, (method.as_str(), "/mcp"), refused).await;
         if recorded.status() == StatusCode::SERVICE_UNAVAILABLE {
             return recorded;
         }

@@ -1,5 +1,7 @@
 //! Refusals: recorded with their reason, then answered with a code, a message and the correlation id.
 
+use std::sync::Arc;
+
 use axum::{body::Body, response::Response};
 use hyper::{
     StatusCode,
@@ -10,8 +12,9 @@ use serde_json::json;
 use super::{CORRELATION_ID, Front, Line, correlation_header};
 use crate::{
     audit::Refusal,
-    auth::{AuthFault, Caller},
+    auth::{AuthFault, Caller, Claims},
     model::CorrelationId,
+    tailnet::Peer,
 };
 
 /// One refusal.
@@ -24,11 +27,13 @@ pub(super) struct Refused {
     pub(super) detail: Option<String>,
     /// One more header.
     pub(super) header: Option<(HeaderName, HeaderValue)>,
+    /// The token that came from elsewhere.
+    pub(super) token: Option<Arc<Claims>>,
 }
 
 impl Refused {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: None, header: None }
+        Self { status, code, message: message.into(), detail: None, header: None, token: None }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
@@ -36,14 +41,20 @@ impl Refused {
         self
     }
 
+    /// With the token that the fault is about, for the record.
+    pub(super) fn about(mut self, fault: &AuthFault) -> Self {
+        self.token = fault.token().cloned();
+        self
+    }
+
     /// RFC 6750, section 3. No `resource_metadata`: clients that find it drop their token and start OAuth.
     pub(super) fn of_auth(fault: &AuthFault) -> Self {
         let status = match fault {
-            AuthFault::UnexpectedSource => StatusCode::FORBIDDEN,
+            AuthFault::UnexpectedSource(_) => StatusCode::FORBIDDEN,
             AuthFault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         };
-        let mut refused = Self::new(status, fault.code(), fault.to_string());
+        let mut refused = Self::new(status, fault.code(), fault.to_string()).about(fault);
         refused.detail = fault.detail().map(|detail| format!("{fault}: {detail}"));
         if status != StatusCode::UNAUTHORIZED {
             return refused;
@@ -54,20 +65,41 @@ impl Refused {
     }
 }
 
-/// Records `refused` and answers it. What cannot be recorded is answered with `audit_unavailable` instead.
+/// Tells the operator at once that a token was shown by another peer than its own: it may be stolen.
+pub(super) fn alert(token: &Claims, peer: &Peer) {
+    tracing::warn!(
+        alert = "token_unexpected_source",
+        jti = %token.jti,
+        subject = token.subject,
+        owner = token.owner,
+        engagement = %token.engagement,
+        bound_to = %token.binding,
+        node_id = peer.id,
+        node = peer.node,
+        user = peer.user.as_deref().unwrap_or_default(),
+        tags = peer.tags.join(","),
+        address = %peer.address,
+        "a token was shown by another peer than the one it is bound to"
+    );
+}
+
+/// Records `refused`, for whoever is known to have asked, and answers it. What cannot be recorded is answered with
+/// `audit_unavailable` instead.
 pub(super) async fn refuse(
     front: &Front,
     line: &Line,
-    caller: Option<&Caller>,
+    who: (Option<&Peer>, Option<&Caller>),
     correlation: CorrelationId,
     request: (&str, &str),
     refused: Refused,
 ) -> Response {
+    let (peer, caller) = who;
     let refusal = Refusal {
         correlation,
-        peer: line.peer.as_deref().ok(),
-        address: line.address,
-        caller,
+        peer,
+        // A relay's own address says nothing of whose request it was.
+        address: peer.map_or(line.address, |peer| peer.address),
+        token: caller.map(Caller::token).or(refused.token.as_deref()),
         code: refused.code,
         reason: refused.detail.clone().unwrap_or_else(|| refused.message.clone()),
         request,

@@ -1,7 +1,7 @@
 //! What the protocol's other methods ask of the fleet: always as a call of a tool, through the pipeline, so that it is
 //! limited, decided, guarded and recorded like one. There is no other way to the fleet from here.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use rmcp::{
     ErrorData, RoleServer,
@@ -11,6 +11,7 @@ use rmcp::{
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use super::sessions::Ended;
 use crate::{
     auth::Caller,
     model::{CorrelationId, Progress},
@@ -23,13 +24,15 @@ pub(super) struct Asking {
     caller: Caller,
     correlation: CorrelationId,
     gone: CancellationToken,
+    ended: Option<Ended>,
 }
 
 impl Asking {
     /// The request in `context`.
     pub(super) fn of(pipeline: &Arc<Pipeline>, context: &RequestContext<RoleServer>) -> Result<Self, ErrorData> {
         let (caller, correlation) = entered(&context.extensions)?;
-        Ok(Self { pipeline: pipeline.clone(), caller, correlation, gone: context.ct.clone() })
+        let (gone, ended) = (context.ct.clone(), ended(&context.extensions));
+        Ok(Self { pipeline: pipeline.clone(), caller, correlation, gone, ended })
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -45,7 +48,8 @@ impl Asking {
     pub(super) async fn call(&self, tool: &str, arguments: Map<String, Value>) -> Result<Value, Value> {
         let call =
             ToolCall { name: tool.into(), arguments, correlation: self.correlation, progress: Progress::default() };
-        let reply = self.pipeline.clone().call(self.caller.clone(), call, self.gone.clone()).await;
+        let running = self.pipeline.clone().call(self.caller.clone(), call, self.gone.clone());
+        let reply = while_session(self.ended.as_ref(), &self.gone, running).await;
         if reply.is_error { Err(reply.body) } else { Ok(reply.body) }
     }
 }
@@ -56,6 +60,28 @@ pub(super) fn entered(extensions: &Extensions) -> Result<(Caller, CorrelationId)
     let caller = parts.and_then(|parts| parts.get::<Caller>()).cloned();
     let correlation = parts.and_then(|parts| parts.get::<CorrelationId>()).copied();
     caller.zip(correlation).ok_or_else(|| ErrorData::internal_error("no caller", None))
+}
+
+/// The end of the session that carried this message, where one did.
+pub(super) fn ended(extensions: &Extensions) -> Option<Ended> {
+    extensions.get::<hyper::http::request::Parts>()?.extensions.get::<Ended>().cloned()
+}
+
+/// Waits for `running`; cancels `gone` when the session was ended, because the client's connection says nothing of a
+/// session's requests, which go on without it.
+pub(super) async fn while_session<T>(
+    ended: Option<&Ended>,
+    gone: &CancellationToken,
+    running: impl Future<Output = T>,
+) -> T {
+    let Some(Ended(ended)) = ended else { return running.await };
+    let mut running = pin!(running);
+    tokio::select! {
+        biased;
+        result = running.as_mut() => return result,
+        () = ended.cancelled() => gone.cancel(),
+    }
+    running.await
 }
 
 /// The HTTP status that says the same as a refusal's `code`.

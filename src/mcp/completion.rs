@@ -18,6 +18,7 @@ use super::{
 use crate::{
     model::Jti,
     pipeline::{Pipeline, Rules},
+    tailnet::Peer,
     tools,
 };
 
@@ -40,10 +41,11 @@ const UNITS: Source = Source { tool: "service_list", list: "units", word: "unit"
 /// Whose words of what: target ids, or the units of a target.
 type Key = (Jti, Option<String>);
 
-/// Words of one kind, and the rules they were had under.
+/// Words of one kind, and what they were had under: the rules, and the peer with its rights.
 #[derive(Clone)]
 struct Words {
     rules: Arc<Rules>,
+    peer: Peer,
     words: Arc<[String]>,
 }
 
@@ -101,8 +103,10 @@ impl Completions {
     ) -> Result<Arc<[String]>, ErrorData> {
         let rules = pipeline.rules();
         let key = (asking.caller().token().jti.clone(), target);
-        // What was had under other rules may be forbidden under these.
-        if let Some(kept) = self.kept.get(&key).filter(|kept| Arc::ptr_eq(&kept.rules, &rules)) {
+        let peer = asking.caller().peer();
+        // What was had under other rules, or by another peer with this token, may be forbidden here.
+        let same = |kept: &Words| Arc::ptr_eq(&kept.rules, &rules) && is_same(&kept.peer, peer);
+        if let Some(kept) = self.kept.get(&key).filter(same) {
             return Ok(kept.words);
         }
         let (Source { tool, list, word }, arguments) = match &key.1 {
@@ -117,13 +121,18 @@ impl Completions {
                 let entries = envelope.get("data").and_then(|data| data.get(list)?.as_array()).into_iter().flatten();
                 let words: Arc<[String]> =
                     entries.filter_map(|entry| Some(entry.get(word)?.as_str()?.to_owned())).collect();
-                self.kept.insert(key, Words { rules, words: words.clone() });
+                self.kept.insert(key, Words { rules, peer: peer.clone(), words: words.clone() });
                 Ok(words)
             }
             Err(refusal) if [429, 503, 500].contains(&status_of(&refusal)) => Err(refused(refusal)),
             Err(_) => Ok(Arc::default()),
         }
     }
+}
+
+/// Whether two peers are one and the same with the same rights, over whichever connection.
+fn is_same(one: &Peer, other: &Peer) -> bool {
+    Peer { address: other.address, ..one.clone() } == *other
 }
 
 fn units_of(target: &str) -> Map<String, Value> {

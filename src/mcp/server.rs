@@ -15,7 +15,7 @@ use rmcp::{
 };
 
 use super::{
-    asking::{Asking, entered},
+    asking::{Asking, ended, entered, while_session},
     catalogue::Catalogue,
     completion::Completions,
     progress, prompts, resources,
@@ -102,6 +102,8 @@ impl ServerHandler for Server {
             progress: progress.clone(),
         };
         let running = self.pipeline.clone().call(caller, call, context.ct.clone());
+        let ended = ended(&context.extensions);
+        let running = while_session(ended.as_ref(), &context.ct, running);
         let reply = match token {
             Some(token) => progress::reported(running, &progress, &context.peer, token).await,
             None => running.await,

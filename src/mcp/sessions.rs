@@ -1,5 +1,5 @@
-//! Sessions of the older handshakes: bound to the token that opened them, capped in number and age. The SDK binds
-//! them to nothing; an id is no credential here.
+//! Sessions of the older handshakes: bound to the token and the peer that opened them, capped in number and age, and
+//! ended when that peer loses something. The SDK binds them to nothing; an id is no credential here.
 
 use std::{
     collections::HashMap,
@@ -10,15 +10,22 @@ use std::{
 use rmcp::transport::streamable_http_server::session::{SessionManager, local::LocalSessionManager};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config, model::Jti};
+use crate::{auth::Caller, config, model::Jti, tailnet::Peer};
 
 /// How often ages are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 
 struct Session {
     jti: Jti,
+    /// As it was when it last sent something: what it has lost since, the session's answers may still hold.
+    peer: Peer,
     opened: Instant,
+    ended: CancellationToken,
 }
+
+/// Cancelled when a session was ended because of its peer: what it still reads must stop.
+#[derive(Clone, Debug)]
+pub(super) struct Ended(pub(super) CancellationToken);
 
 pub(super) struct Sessions {
     manager: Arc<LocalSessionManager>,
@@ -35,11 +42,55 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `id` is an open session of this token, within its age.
-    pub(super) fn belongs(&self, id: &str, jti: &Jti) -> bool {
-        self.open()
-            .get(id)
-            .is_some_and(|session| session.jti == *jti && session.opened.elapsed() < self.settings.max_age)
+    /// The session `id` of this very caller, within its age. One whose peer lost something since it last came is over.
+    pub(super) async fn of(&self, id: &str, caller: &Caller) -> Option<Ended> {
+        let (narrowed, ended) = self.judged(id, caller)?;
+        if narrowed {
+            ended.0.cancel();
+            self.close(id).await;
+            return None;
+        }
+        Some(ended)
+    }
+
+    /// Whether the caller's peer has less than when it last came: the session is forgotten then.
+    fn judged(&self, id: &str, caller: &Caller) -> Option<(bool, Ended)> {
+        let mut open = self.open();
+        let session = open.get_mut(id)?;
+        let peer = caller.peer();
+        if session.jti != caller.token().jti
+            || session.peer.id != peer.id
+            || session.opened.elapsed() >= self.settings.max_age
+        {
+            return None;
+        }
+        let ended = Ended(session.ended.clone());
+        if session.peer.lost(peer).is_some() {
+            open.remove(id);
+            return Some((true, ended));
+        }
+        if peer.lost(&session.peer).is_some() {
+            session.peer = peer.clone();
+        }
+        Some((false, ended))
+    }
+
+    /// Ends every session of this peer, and at once what they read.
+    pub(super) async fn end_those_of(&self, peer: &Peer) {
+        let ended: Vec<(String, Session)> = self.open().extract_if(|_, session| session.peer.id == peer.id).collect();
+        // First all reads, because the SDK lets a session take its time to close.
+        for (_, session) in &ended {
+            session.ended.cancel();
+        }
+        for (id, _) in ended {
+            self.close(&id).await;
+        }
+    }
+
+    async fn close(&self, id: &str) {
+        if let Err(error) = self.manager.close_session(&id.into()).await {
+            tracing::debug!(%error, "a session was already closed");
+        }
     }
 
     /// Whether this token may open one more.
@@ -50,8 +101,14 @@ impl Sessions {
             && open.values().filter(|session| session.jti == *jti).count() < self.settings.max_per_token
     }
 
-    pub(super) fn opened(&self, id: &str, jti: Jti) {
-        self.open().insert(id.to_owned(), Session { jti, opened: Instant::now() });
+    pub(super) fn opened(&self, id: &str, caller: &Caller) {
+        let session = Session {
+            jti: caller.token().jti.clone(),
+            peer: caller.peer().clone(),
+            opened: Instant::now(),
+            ended: CancellationToken::new(),
+        };
+        self.open().insert(id.to_owned(), session);
     }
 
     pub(super) fn closed(&self, id: &str) {
@@ -72,9 +129,7 @@ impl Sessions {
             let expired: Vec<String> =
                 self.open().extract_if(|_, session| session.opened.elapsed() >= max_age).map(|(id, _)| id).collect();
             for id in expired {
-                if let Err(error) = self.manager.close_session(&id.as_str().into()).await {
-                    tracing::debug!(%error, "an expired session was already closed");
-                }
+                self.close(&id).await;
             }
         }
     }

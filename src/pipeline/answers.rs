@@ -25,6 +25,7 @@ use crate::{
     },
     policy::Permit,
     store::{Store, StoreError},
+    tailnet::Grant,
 };
 
 /// What the gateway knows of itself.
@@ -72,7 +73,7 @@ impl Answers {
             return Err(CallError::NotRun(ExecError::NoExecutor));
         };
         let answer = match question {
-            Question::Token => self.token(caller),
+            Question::Token => self.token(caller, rules),
             Question::Revocation(jti) => revoke(&self.gateway, caller, &operation, jti, self.clock.now()).await?,
             Question::Policy(inquiry) => self.explain(caller, rules, inquiry),
             Question::Audit(filter) => self.records(&operation, filter).await?,
@@ -82,7 +83,7 @@ impl Answers {
         Ok(RawOutput { operation, outputs: vec![StepOutput::Answer(answer)] })
     }
 
-    fn token(&self, caller: &Caller) -> Value {
+    fn token(&self, caller: &Caller, rules: &Rules) -> Value {
         let (token, peer, limits) = (caller.token(), caller.peer(), self.limits.settings());
         json!({
             "jti": token.jti,
@@ -109,6 +110,7 @@ impl Answers {
                 "user": peer.user,
                 "tags": peer.tags,
                 "tailnet": peer.tailnet,
+                "grants": granted(caller, rules),
             },
         })
     }
@@ -196,6 +198,19 @@ impl Answers {
         }
         Ok(Value::Object(about))
     }
+}
+
+/// The rules that the tailnet policy hands the caller, as far as they concern its engagement; null where none narrow.
+/// Names nothing of another engagement's.
+fn granted(caller: &Caller, rules: &Rules) -> Option<Vec<Value>> {
+    let engagement = &caller.token().engagement;
+    let holding = caller.peer().grants.rules(engagement)?;
+    let described = |rule: &Grant| {
+        let own = |id: &&TargetId| rules.registry.target(engagement, id.as_str()).is_some();
+        let targets: Option<Vec<_>> = rule.targets.as_ref().map(|targets| targets.iter().filter(own).collect());
+        json!({"scopes": rule.scopes, "targets": targets, "approve": rule.approve})
+    };
+    Some(holding.into_iter().map(described).collect())
 }
 
 fn targets(registry: &Registry, operation: &Operation, filter: &FleetFilter) -> Value {

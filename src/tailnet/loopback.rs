@@ -1,25 +1,12 @@
 //! The node mode for development: this machine only. Answers for listening on 127.0.0.1 and ::1 alone and for peers
 //! that are the service's own user, as the kernel knows the owner of the client's socket. Never takes anyone on trust.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use futures_util::future::{BoxFuture, FutureExt, select_all};
-use rustix::io::Errno;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::Semaphore;
 
-use super::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Stream, Unidentified, proc_net};
+use super::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Unidentified, listeners::Listeners, proc_net};
 use crate::config::is_loopback;
 
 /// The most lookups at once. One reads the kernel's whole table of connections, so a flood of connections must not
@@ -28,12 +15,6 @@ const LOOKUPS: usize = 4;
 
 /// What the kernel shows for a uid that has no number in this user namespace (`/proc/sys/kernel/overflowuid`).
 const OVERFLOW_UID: u32 = 65_534;
-
-/// The wait after the first failure for want of resources, and the longest one: each doubles the one before.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
-
-/// How many failed connections in a row are skipped at once, before they too are waited out.
-const SKIPS: usize = 100;
 
 /// Why [`Loopback::bind`] refused.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +42,7 @@ pub enum BindError {
 /// Listeners on this machine's loopback addresses.
 #[derive(Debug)]
 pub struct Loopback {
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-    /// Which listener is asked first the next time, so that a busy one cannot starve the others.
-    turn: AtomicUsize,
+    listeners: Listeners,
     lookups: Arc<Semaphore>,
     host: String,
     own_uid: u32,
@@ -79,32 +57,17 @@ impl Loopback {
         if let Some(&address) = addresses.iter().find(|address| !is_loopback(address.ip())) {
             return Err(BindError::NotLoopback(address));
         }
-        let mut listeners = Vec::with_capacity(addresses.len());
-        let mut bound = Vec::with_capacity(addresses.len());
-        for &address in addresses {
-            let failed = |source: io::Error| match source.kind() {
-                io::ErrorKind::AddrInUse => BindError::InUse(address),
-                _ => BindError::Io { address, source },
-            };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            bound.push(listener.local_addr().map_err(failed)?);
-            listeners.push(listener);
-        }
+        let listeners = Listeners::default();
+        listeners.listen(addresses).await.map_err(|(address, source)| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(address),
+            _ => BindError::Io { address, source },
+        })?;
         Ok(Self {
             listeners,
-            addresses: bound,
-            turn: AtomicUsize::new(0),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             own_uid: rustix::process::geteuid().as_raw(),
         })
-    }
-
-    /// The next stream from any listener, each listener in turn the first to be asked.
-    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.listeners.len().max(1);
-        let (before, from) = self.listeners.split_at(first);
-        select_all(from.iter().chain(before).map(|listener| listener.accept().boxed())).await.0
     }
 }
 
@@ -114,7 +77,7 @@ impl Node for Loopback {
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        self.addresses.clone()
+        self.listeners.addresses()
     }
 
     fn status(&self) -> Arc<NodeStatus> {
@@ -122,13 +85,7 @@ impl Node for Loopback {
     }
 
     fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
-        patiently(|| async {
-            let (stream, peer) = self.next().await?;
-            stream.set_nodelay(true)?;
-            let local = stream.local_addr()?;
-            Ok(Connection { stream: Stream::Tcp(stream), peer, local })
-        })
-        .boxed()
+        self.listeners.accept().boxed()
     }
 
     fn identify<'a>(&'a self, peer: SocketAddr, local: SocketAddr) -> BoxFuture<'a, Result<Peer, Unidentified>> {
@@ -174,54 +131,6 @@ fn own_user(uid: u32, own: u32) -> Result<Option<String>, Unidentified> {
 
 fn lookup_failed(error: impl std::error::Error + Send + Sync + 'static) -> Unidentified {
     Unidentified::Lookup(io::Error::other(error))
-}
-
-/// Tries until `accept` gives a connection. What concerns only the connection that failed is skipped; want of
-/// descriptors or memory is waited out, longer each time; anything else ends it.
-async fn patiently<T, F: Future<Output = io::Result<T>>>(mut accept: impl FnMut() -> F) -> io::Result<T> {
-    let [mut wait, longest] = BACKOFF;
-    let mut skipped = 0;
-    loop {
-        match accept().await {
-            Ok(connection) => return Ok(connection),
-            Err(error) if skipped < SKIPS && is_one_of(&error, OF_THE_PEER) => {
-                skipped += 1;
-                tracing::debug!(%error, "a connection ended before it was taken");
-            }
-            Err(error) if is_one_of(&error, EXHAUSTED) || is_one_of(&error, OF_THE_PEER) => {
-                tracing::warn!(%error, "no connection can be taken for now");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(longest);
-                skipped = 0;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Want of descriptors or memory.
-const EXHAUSTED: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-
-/// Errors of the new connection itself, which Linux hands to `accept` (accept(2)).
-const OF_THE_PEER: &[Errno] = &[
-    Errno::CONNABORTED,
-    Errno::CONNRESET,
-    Errno::INTR,
-    Errno::PERM,
-    Errno::PROTO,
-    Errno::NOPROTOOPT,
-    Errno::NETDOWN,
-    Errno::NETUNREACH,
-    Errno::HOSTDOWN,
-    Errno::HOSTUNREACH,
-    Errno::NONET,
-    Errno::OPNOTSUPP,
-    Errno::TIMEDOUT,
-    Errno::NOTCONN,
-];
-
-fn is_one_of(error: &io::Error, errors: &[Errno]) -> bool {
-    Errno::from_io_error(error).is_some_and(|errno| errors.contains(&errno))
 }
 
 #[cfg(test)]

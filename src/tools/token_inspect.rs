@@ -54,6 +54,26 @@ struct Peer {
     user: Option<String>,
     tags: Vec<String>,
     tailnet: Option<String>,
+    /// What the tailnet policy grants this peer here; null where nothing narrows
+    grants: Option<Vec<Grant>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "read by its schema only")]
+struct Grant {
+    scopes: Vec<String>,
+    /// The only targets; null for all
+    targets: Option<Vec<String>>,
+    /// What its holder may approve
+    approve: Option<Approves>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "read by its schema only")]
+struct Approves {
+    risks: Option<Vec<String>>,
+    segments: Option<Vec<String>>,
+    tools: Option<Vec<String>>,
 }
 
 const SPEC: Spec = Spec {

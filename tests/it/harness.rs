@@ -24,11 +24,11 @@ use tailops::{
     app::{App, open_directory},
     audit::Export,
     auth::{Binding, MintRequest, mint},
-    config::Config,
+    config::{Config, Tailnet},
     exec::{Resolver, SystemResolver},
     model::{Clock, ScopeSet, SystemClock},
     store::Store,
-    tailnet::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Stream, Unidentified},
+    tailnet::{Connection, Grants, Node, NodeState, NodeStatus, Peer, Stream, Unidentified, read_grants},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -55,12 +55,19 @@ impl Clock for TestClock {
     }
 }
 
-type Script = Box<dyn Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync>;
+pub type Script = Box<dyn Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync>;
 
 /// A node whose peers are who the test says.
 pub struct ScriptedNode {
     listener: TcpListener,
     whois: Arc<Mutex<Script>>,
+    facts: Arc<Mutex<NodeFacts>>,
+}
+
+/// What a scripted node says of itself.
+struct NodeFacts {
+    status: NodeStatus,
+    believed_for: Option<Duration>,
 }
 
 impl Node for ScriptedNode {
@@ -73,7 +80,11 @@ impl Node for ScriptedNode {
     }
 
     fn status(&self) -> Arc<NodeStatus> {
-        Arc::new(NodeStatus::of_state(NodeState::Loopback))
+        Arc::new(self.facts.lock().unwrap().status.clone())
+    }
+
+    fn believed_for(&self) -> Option<Duration> {
+        self.facts.lock().unwrap().believed_for
     }
 
     fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
@@ -116,6 +127,35 @@ pub fn peer_of(uid: u32, user: &str, address: SocketAddr) -> Peer {
     }
 }
 
+/// Who is behind a node of the tailnet: a login, or tags.
+pub enum Behind<'a> {
+    User(&'a str),
+    Tags(&'a [&'a str]),
+}
+
+/// A peer of the tailnet, with these grants and its own address there.
+pub fn tailnet_peer(id: &str, node: &str, behind: Behind<'_>, grants: Grants, address: &str) -> Peer {
+    let (user, tags) = match behind {
+        Behind::User(login) => (Some(login.to_owned()), Vec::new()),
+        Behind::Tags(tags) => (None, tags.iter().map(|tag| (*tag).to_owned()).collect()),
+    };
+    Peer {
+        id: id.to_owned(),
+        node: node.to_owned(),
+        user,
+        tags,
+        tailnet: Some("example.ts.net".to_owned()),
+        address: address.parse().unwrap(),
+        uid: None,
+        grants,
+    }
+}
+
+/// The grants that a tailnet policy with these rules hands a peer.
+pub fn grants(rules: Value) -> Grants {
+    read_grants(Some(rules.as_array().unwrap()), &Tailnet::default()).unwrap()
+}
+
 /// A running gateway.
 pub struct Gateway {
     app: Option<App>,
@@ -125,6 +165,7 @@ pub struct Gateway {
     pub directory: TempDir,
     pub address: SocketAddr,
     whois: Arc<Mutex<Script>>,
+    facts: Arc<Mutex<NodeFacts>>,
     pub http: reqwest::Client,
 }
 
@@ -139,6 +180,8 @@ pub struct Grant {
     pub paths: Option<Vec<String>>,
     pub ttl: Duration,
     pub uid: u32,
+    /// The binding as text, where it is another than to `uid`.
+    pub bind: Option<String>,
 }
 
 impl Default for Grant {
@@ -152,6 +195,7 @@ impl Default for Grant {
             paths: None,
             ttl: Duration::from_secs(3600),
             uid: ALICE,
+            bind: None,
         }
     }
 }
@@ -159,6 +203,10 @@ impl Default for Grant {
 impl Grant {
     pub fn scopes(scopes: &str) -> Self {
         Self { scopes: scopes.to_owned(), ..Self::default() }
+    }
+
+    pub fn bound(scopes: &str, bind: &str) -> Self {
+        Self { bind: Some(bind.to_owned()), ..Self::scopes(scopes) }
     }
 }
 
@@ -223,23 +271,77 @@ impl Gateway {
     }
 
     async fn on_resolving_by(directory: TempDir, config: Config, resolver: Arc<dyn Resolver>) -> Self {
-        let lock = open_directory(&config.data_dir).unwrap();
-        std::fs::create_dir_all(config.data_dir.join("files")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(|address| Ok(alice(address)));
         let whois = Arc::new(Mutex::new(script));
-        let node = ScriptedNode { listener, whois: whois.clone() };
+        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let facts = Arc::new(Mutex::new(facts));
+        let node = Arc::new(ScriptedNode { listener, whois: whois.clone(), facts: facts.clone() });
+        Self::joined(directory, config, (node, address), (whois, facts), resolver).await
+    }
+
+    /// Starts a gateway on `node` itself; nothing of it is scripted here.
+    pub async fn on_node(node: Arc<dyn Node>, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (directory, config) = Self::directory(adjust);
+        let address = node.addresses()[0];
+        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let script: Script = Box::new(|_| Err(Unidentified::NotFound));
+        let unused = (Arc::new(Mutex::new(script)), Arc::new(Mutex::new(facts)));
+        Self::joined(directory, config, (node, address), unused, Arc::new(SystemResolver)).await
+    }
+
+    /// Starts a gateway on `node`, whose peers are whom `whois` says.
+    pub async fn over_node(node: Arc<dyn Node>, whois: Arc<Mutex<Script>>, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (directory, config) = Self::directory(adjust);
+        let address = node.addresses()[0];
+        let facts = NodeFacts { status: NodeStatus::of_state(NodeState::Loopback), believed_for: None };
+        let facts = Arc::new(Mutex::new(facts));
+        Self::joined(directory, config, (node, address), (whois, facts), Arc::new(SystemResolver)).await
+    }
+
+    async fn joined(
+        directory: TempDir,
+        config: Config,
+        (node, address): (Arc<dyn Node>, SocketAddr),
+        (whois, facts): (Arc<Mutex<Script>>, Arc<Mutex<NodeFacts>>),
+        resolver: Arc<dyn Resolver>,
+    ) -> Self {
+        let lock = open_directory(&config.data_dir).unwrap();
+        std::fs::create_dir_all(config.data_dir.join("files")).unwrap();
         let clock = Arc::new(TestClock::default());
-        let app = App::start_resolving_by(&config, Arc::new(node), clock.clone(), lock, resolver).await.unwrap();
+        let app = App::start_resolving_by(&config, node, clock.clone(), lock, resolver).await.unwrap();
         let store = app.store().clone();
         let http = http_client().build().unwrap();
-        Self { app: Some(app), store, config, clock, directory, address, whois, http }
+        Self { app: Some(app), store, config, clock, directory, address, whois, facts, http }
     }
 
     /// Says who peers are from now on.
     pub fn peers_are(&self, script: impl Fn(SocketAddr) -> Result<Peer, Unidentified> + Send + Sync + 'static) {
         *self.whois.lock().unwrap() = Box::new(script);
+    }
+
+    /// Says that everybody is this peer from now on, on new connections.
+    pub fn everybody_is(&self, peer: Peer) {
+        self.peers_are(move |_| Ok(peer.clone()));
+    }
+
+    /// Says that this peer is at the other end from now on, and connects anew: who it is is asked once a connection.
+    pub fn visited_by(&mut self, peer: Peer) {
+        self.everybody_is(peer);
+        self.http = http_client().build().unwrap();
+    }
+
+    /// Says what the node knows of itself and its tailnet from now on.
+    #[allow(dead_code, reason = "for the tests of readiness and of hosts")]
+    pub fn status_is(&self, status: NodeStatus) {
+        self.facts.lock().unwrap().status = status;
+    }
+
+    /// Says how long an identity may be believed from now on.
+    #[allow(dead_code, reason = "for the tests of live connections")]
+    pub fn believed_for(&self, time: Option<Duration>) {
+        self.facts.lock().unwrap().believed_for = time;
     }
 
     pub fn store(&self) -> &Store {
@@ -260,7 +362,7 @@ impl Gateway {
             tools: grant.tools.map(|tools| tools.into_iter().collect()),
             paths: grant.paths.map(|paths| paths.iter().map(|path| path.parse().unwrap()).collect()),
             ttl: grant.ttl,
-            binding: Binding::LocalUser(grant.uid),
+            binding: grant.bind.map_or(Binding::LocalUser(grant.uid), |bind| bind.parse().unwrap()),
         };
         let caps = ("development", Duration::from_secs(365 * 86_400));
         let minted = mint(&self.store, &self.config.data_dir, request, caps, self.clock.now()).await.unwrap();

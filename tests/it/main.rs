@@ -13,24 +13,31 @@
     reason = "tests"
 )]
 
+mod acl;
+mod bindings;
 mod bridged;
 mod cases;
 mod child;
 mod cli;
 mod clients;
+#[allow(dead_code, reason = "shared with the unit tests of the tailnet")]
+mod daemon;
 mod disk_full;
 mod docs;
 mod environment;
 mod harness;
+mod joined;
 mod killed;
 mod manual;
 mod matrix;
+mod packaging;
 mod path;
 mod policy_files;
 mod record;
 mod refused;
 mod registry;
 mod reload;
+mod scripted;
 mod sealed;
 mod served;
 mod tidy;

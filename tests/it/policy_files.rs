@@ -116,6 +116,28 @@ fn a_file_of_cases_is_read_strictly() {
         says(&policy(&["test", file.to_str().unwrap(), "--directory", directory.to_str().unwrap()]), code, wanted);
     };
     try_(case, 0, &["1 case(s), 0 difference(s)"]);
+    // Rights from the tailnet policy, as its file has them.
+    let granted = |rules: &str, expect: &str| {
+        let rules = format!("scopes: [readonly], grants: {rules}}}");
+        case.replace("scopes: [readonly]}", &rules).replace("expect: allow", expect)
+    };
+    try_(&granted("[{scopes: [fleet:read]}]", "expect: allow"), 0, &["0 difference(s)"]);
+    try_(
+        &granted("[{scopes: [admin], engagements: [other]}]", "expect: deny\n    code: insufficient_grant"),
+        0,
+        &["0 diff"],
+    );
+    try_(&granted("[]", "expect: deny\n    by: [grant]"), 0, &["0 difference(s)"]);
+    try_(&granted("[{scopes: [log:read]}]", "expect: allow"), 1, &["deny insufficient_grant"]);
+    try_(
+        &granted("[{scope: [log:read]}]", "expect: allow"),
+        3,
+        &["cases.yaml:2: grants: ", "rule 1: there is no field"],
+    );
+    let named = case
+        .replace("cases:", "callers:\n  a: {subject: a, scopes: [readonly], grants: [{scopes: []}]}\ncases:")
+        .replace("{subject: a, scopes: [readonly]}\n    call", "a\n    call");
+    try_(&named, 3, &["callers.a.grants: ", "rule 1: scopes: must name at least one"]);
     try_(&format!("{case}    exspect: deny\n"), 3, &["exspect", "line 7"]);
     try_(&case.replace("subject: a", "subjekt: a"), 3, &["subjekt"]);
     try_(&case.replace("expect: allow", "expect: allowed"), 3, &["allowed"]);

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// What every record holds at least.
-const KEYS: &[&str] =
+pub const KEYS: &[&str] =
     &["timestamp", "tool", "subject", "args", "result_status", "scopes", "risk_level", "approved", "tailscale"];
-const PEER_KEYS: &[&str] = &["tailscale_node", "tailscale_user", "tailscale_tags", "tailnet"];
+pub const PEER_KEYS: &[&str] = &["tailscale_node", "tailscale_user", "tailscale_tags", "tailnet"];
 
 /// A process that is not there: the tool runs, and fails.
 fn gone(reason: &str) -> Value {

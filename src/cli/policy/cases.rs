@@ -19,8 +19,10 @@ use serde_saphyr::Spanned;
 
 use super::simulate::{self, Simulation};
 use crate::{
+    config::{GrantsMode, Tailnet},
     model::{ScopeSet, Subtree, SudoPolicy, Target, TargetKind},
     policy::Verdict,
+    tailnet::{Grants, NotAdmitted, read_grants},
     tools,
 };
 
@@ -71,6 +73,9 @@ struct Caller {
     node: String,
     #[serde(default)]
     tags: Vec<String>,
+    /// The rules of the tailnet policy, as its file has them; absent: nothing narrows.
+    #[serde(default)]
+    grants: Option<Vec<Value>>,
 }
 
 fn default_engagement() -> String {
@@ -183,6 +188,9 @@ impl Cases {
         let document: Document =
             serde_saphyr::from_str(text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
         ensure!(!document.cases.is_empty(), "{}: holds no case", file.display());
+        for (name, caller) in &document.callers {
+            caller.granted().map_err(|error| anyhow!("{}: callers.{name}.grants: {error}", file.display()))?;
+        }
         let mut names = BTreeSet::new();
         for case in &document.cases {
             let place = format!("{}:{}", file.display(), case.name.referenced.line());
@@ -191,6 +199,9 @@ impl Cases {
                 let known = || document.callers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let is_known = document.callers.contains_key(name);
                 ensure!(is_known, "{place}: there is no caller {name:?}; the callers are {}", known());
+            }
+            if let Who::Inline(caller) = &case.caller {
+                caller.granted().map_err(|error| anyhow!("{place}: grants: {error}"))?;
             }
             ensure!(tools::find(&case.call.tool).is_some(), "{place}: there is no tool {:?}", case.call.tool);
         }
@@ -299,6 +310,11 @@ impl Case {
 }
 
 impl Caller {
+    fn granted(&self) -> Result<Grants, NotAdmitted> {
+        let settings = Tailnet { grants: GrantsMode::Optional, ..Tailnet::default() };
+        read_grants(self.grants.as_deref(), &settings)
+    }
+
     fn simulated(&self) -> simulate::Caller {
         simulate::Caller {
             subject: self.subject.clone(),
@@ -311,6 +327,8 @@ impl Caller {
             user: self.user.clone(),
             node: self.node.clone(),
             tags: self.tags.clone(),
+            // They were read before; what cannot be read gives nothing.
+            grants: self.granted().unwrap_or(Grants::Rules(Vec::new())),
         }
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Caller {
     pub(super) user: Option<String>,
     pub(super) node: String,
     pub(super) tags: Vec<String>,
+    pub(super) grants: Grants,
 }
 
 /// A site to try calls on.
@@ -127,7 +128,7 @@ impl Caller {
             tailnet: None,
             address: ([127, 0, 0, 1], 0).into(),
             uid: None,
-            grants: Grants::Unrestricted,
+            grants: self.grants.clone(),
         };
         let token = Claims {
             jti: "simulated".into(),

@@ -1,13 +1,14 @@
 //! Loopback with real sockets: who is refused, and that nothing an attacker does to a connection lends an identity.
 
 use std::{
-    collections::VecDeque,
     net::{Ipv4Addr, Shutdown, TcpStream as Client},
     process::{Child, Stdio},
-    sync::Mutex,
+    time::Duration,
 };
 
-use super::*;
+use tokio::net::TcpStream;
+
+use super::{super::Stream, *};
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -232,38 +233,4 @@ async fn a_client_of_another_user_is_refused() {
     let refused = connection.identify(&node).await.unwrap_err();
     assert!(matches!(refused, Unidentified::OtherUser { uid: 12345, own: 0 }), "{refused}");
     assert_eq!(refused.code(), "peer_other_user");
-}
-
-#[tokio::test]
-async fn errors_that_pass_do_not_end_the_service_and_others_do() {
-    let script = |errors: &[Errno]| {
-        let left: Mutex<VecDeque<Errno>> = Mutex::new(errors.iter().copied().collect());
-        patiently(move || {
-            let next = left.lock().unwrap().pop_front();
-            async move { next.map_or(Ok(()), |errno| Err(io::Error::from(errno))) }
-        })
-    };
-    let passing: Vec<Errno> = [OF_THE_PEER, EXHAUSTED].concat();
-    script(&passing).await.unwrap();
-    script(&[Errno::CONNABORTED; SKIPS + 2]).await.unwrap();
-    for fatal in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK] {
-        let error = script(&[Errno::CONNABORTED, fatal]).await.unwrap_err();
-        assert_eq!(Errno::from_io_error(&error), Some(fatal));
-    }
-}
-
-/// A failure that never ends must leave the processor to others.
-#[tokio::test]
-async fn a_lasting_failure_does_not_spin() {
-    for errno in [Errno::MFILE, Errno::PERM] {
-        let tries = AtomicUsize::new(0);
-        let accept = patiently(|| {
-            tries.fetch_add(1, Ordering::Relaxed);
-            async { Err::<(), _>(io::Error::from(errno)) }
-        });
-        let accept = tokio::time::timeout(Duration::from_millis(200), accept);
-        assert!(accept.await.is_err());
-        // The waits double from 5 ms, so 200 ms hold at most six of them.
-        assert!(tries.load(Ordering::Relaxed) <= 7 * (SKIPS + 1), "{errno}: {tries:?}");
-    }
 }

@@ -15,8 +15,19 @@ use super::{
 };
 
 /// Folders of the repository whose files are named in code spans.
-const FOLDERS: &[&str] =
-    &[".ci/", "acl/", "benches/", "docs/", "examples/", "fuzz/", "migrations/", "scripts/", "src/", "tests/"];
+const FOLDERS: &[&str] = &[
+    ".ci/",
+    "acl/",
+    "benches/",
+    "docs/",
+    "examples/",
+    "fuzz/",
+    "migrations/",
+    "packaging/",
+    "scripts/",
+    "src/",
+    "tests/",
+];
 
 /// Words behind which a command of the shell's grammar begins.
 const KEYWORDS: &[&str] = &["!", "{", "do", "else", "elif", "if", "then", "until", "while", "time", "sudo", "exec"];
@@ -247,9 +258,7 @@ fn of_commands(block: &Block, text: &str, add: &mut impl FnMut(usize, String)) {
         Err((line, what)) => return add(block.line + line, format!("a shell cannot read this: {what}")),
     };
     for shell::Command { line, words } in commands {
-        let assigned = |word: &str| word.split_once('=').is_some_and(|(name, _)| is_name(name));
-        let words: Vec<&str> =
-            words.iter().map(String::as_str).skip_while(|word| KEYWORDS.contains(word) || assigned(word)).collect();
+        let words = without_preamble(&words);
         let arguments: &[&str] = match words.as_slice() {
             ["tailops" | "target/debug/tailops" | "target/release/tailops", arguments @ ..] => arguments,
             ["cargo", "run", rest @ ..] => match rest.iter().position(|word| *word == "--") {
@@ -267,6 +276,18 @@ fn of_commands(block: &Block, text: &str, add: &mut impl FnMut(usize, String)) {
             }
         }
     }
+}
+
+/// The words of a command without what may stand before it: keywords, assignments, and the user whom sudo becomes.
+fn without_preamble(words: &[String]) -> Vec<&str> {
+    let assigned = |word: &str| word.split_once('=').is_some_and(|(name, _)| is_name(name));
+    let mut words = words.iter().map(String::as_str).peekable();
+    while let Some(word) = words.next_if(|word| KEYWORDS.contains(word) || assigned(word)) {
+        if word == "sudo" && words.next_if_eq(&"-u").is_some() {
+            words.next();
+        }
+    }
+    words.collect()
 }
 
 fn is_name(text: &str) -> bool {

@@ -89,6 +89,7 @@ fn a_command_that_is_not_taken_is_found_wherever_it_stands() {
         ("```sh\nX=\"$(tailops token mint --agent a)\"\n```", 1),
         ("```sh\ncat <(A=b tailops audit exprt)\n```", 1),
         ("```sh\ncat <<EOF\ntailops is named here\nEOF\nsudo tailops config chek\n```", 4),
+        ("```sh\nsudo -u tailops tailops token mimt\n```", 1),
         ("```bash\ncargo run -- serve --dve\n```", 1),
         ("```console\n$ true\n$ tailops token mint --agent a \\\n    --scopes nothing --ttl 1h\n```", 2),
         ("1. A list:\n\n   ```sh\n   tailops serve\n   ```", 3),

@@ -31,7 +31,7 @@ const TREE: &[(&str, &str)] = &[
     ("readonly", "system:read network:read container:read file:read log:read fleet:read proxmox:read policy:read"),
 ];
 
-fn reachable(scope: &str) -> BTreeSet<&str> {
+pub fn reachable(scope: &str) -> BTreeSet<&str> {
     let mut found = BTreeSet::from([scope]);
     for (above, under) in TREE {
         if *above == scope {

@@ -30,12 +30,12 @@ fn id_of(response: &Response) -> String {
     response.headers()["mcp-session-id"].to_str().unwrap().to_owned()
 }
 
-async fn list(gateway: &Gateway, token: &str, session: &str) -> u16 {
+pub async fn list(gateway: &Gateway, token: &str, session: &str) -> u16 {
     let body = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"});
     post(gateway, token, Some(session), &body).send().await.unwrap().status().as_u16()
 }
 
-async fn ready(gateway: &Gateway, token: &str) -> String {
+pub async fn ready(gateway: &Gateway, token: &str) -> String {
     let session = id_of(&open(gateway, token).await);
     let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     assert_eq!(post(gateway, token, Some(&session), &body).send().await.unwrap().status(), 202);
