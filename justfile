@@ -23,6 +23,10 @@ test *ARGS:
 lab *ARGS:
     CI=true cargo test --test lab -- {{ ARGS }}
 
+# What calls cost on the tailnet, in a release build
+lab-cost:
+    CI=true cargo test --release --test lab -- cost::
+
 # A shell in the running tailnet
 lab-shell:
     CI=true TAILOPS_LAB_SHELL=bash cargo test --test lab -- --exact --nocapture shell::the_lab_stands_open_to_people

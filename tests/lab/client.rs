@@ -18,11 +18,13 @@ use crate::machine::Machine;
 
 /// How long a connection may take. What the packet filter drops takes longer.
 const CONNECT: Duration = Duration::from_secs(3);
+/// The same for one that is tried again and again.
+const TRY: Duration = Duration::from_millis(500);
 /// How long a whole call may take.
 const CALL: Duration = Duration::from_secs(30);
 
 /// What came back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
     pub body: Value,
@@ -33,6 +35,8 @@ pub struct Answer {
 pub enum Silence {
     /// The connection was never made: its packets were dropped.
     Dropped,
+    /// The connection was never made: the node knows no way there.
+    Unreachable,
     /// The other end refused the connection.
     Refused,
     /// The connection ended, or hung, before there was an answer.
@@ -64,6 +68,11 @@ impl Machine {
     /// Connects from here.
     pub fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         self.inside(|| TcpStream::connect_timeout(&address, CONNECT))
+    }
+
+    /// Whether a connection can be made from here right now.
+    pub fn reaches(&self, address: SocketAddr) -> bool {
+        self.inside(|| TcpStream::connect_timeout(&address, TRY).is_ok())
     }
 
     /// Calls a tool from here over a connection of its own.
@@ -128,9 +137,16 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, Silence>
 }
 
 fn silence(error: &reqwest::Error) -> Silence {
-    match (error.is_connect(), error.is_timeout()) {
-        (true, true) => Silence::Dropped,
-        (true, false) => Silence::Refused,
-        (false, _) => Silence::Broken,
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    let mut kind = None;
+    while let Some(cause) = source {
+        kind = cause.downcast_ref::<io::Error>().map(io::Error::kind).or(kind);
+        source = cause.source();
+    }
+    match (error.is_connect(), error.is_timeout(), kind) {
+        (true, true, _) => Silence::Dropped,
+        (true, _, Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable)) => Silence::Unreachable,
+        (true, ..) => Silence::Refused,
+        (false, ..) => Silence::Broken,
     }
 }

@@ -128,6 +128,11 @@ impl Control {
         self.ask(&["nodes", "delete", "--identifier", id, "--force"]);
     }
 
+    /// Gives the node other tags.
+    pub fn tag(&self, id: &str, tag: &str) {
+        self.ask(&["nodes", "tag", "--identifier", id, "--tags", tag]);
+    }
+
     /// Lets the node's key expire now.
     pub fn expire(&self, id: &str) {
         self.ask(&["nodes", "expire", "--identifier", id]);

@@ -2,13 +2,16 @@
 
 use std::{path::PathBuf, process::Command};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::{daemon::Daemon, machine::Machine, node::AMONG_OURSELVES, wait::until_some};
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_tailops");
+
+/// Its configuration, in its directory.
+const FILE: &str = "tailops.toml";
 
 /// One that runs. Killed when dropped, and its data with it.
 pub struct Gateway {
@@ -39,7 +42,7 @@ impl Gateway {
     /// Starts it on `machine` with this `[node]` section, and what `more` adds; waits until it serves.
     pub fn start(machine: &Machine, node: &str, more: &str) -> Self {
         let directory = tempfile::tempdir_in(&machine.directory).unwrap();
-        let file = directory.path().join("tailops.toml");
+        let file = directory.path().join(FILE);
         let data = directory.path().join("data");
         let text = format!("data_dir = {:?}\n\n[node]\n{node}\n{REST}\n{more}", data.to_str().unwrap());
         std::fs::write(&file, text).unwrap();
@@ -55,6 +58,10 @@ impl Gateway {
 
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.daemon.pid()
     }
 
     /// Makes a token. `rest` is what follows `tailops token mint`.
@@ -76,6 +83,26 @@ impl Gateway {
         let output = Command::new(BINARY).args(arguments).arg("--data-dir").arg(self.data()).output().unwrap();
         assert!(output.status.success(), "tailops {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The tailnet policy that `tailops acl print` makes of its configuration, for headscale.
+    #[track_caller]
+    pub fn policy(&self, rest: &[&str]) -> String {
+        let mut command = Command::new(BINARY);
+        command.args(["acl", "print", "--dialect", "headscale", "--config"]).arg(self.directory.path().join(FILE));
+        let output = command.args(rest).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Whether `tailops acl check` finds everything in `policy` that its configuration needs; and what it says.
+    pub fn approves_of(&self, policy: &str, rest: &[&str]) -> (bool, String) {
+        let file = self.directory.path().join("policy.hujson");
+        std::fs::write(&file, policy).unwrap();
+        let mut command = Command::new(BINARY);
+        command.args(["acl", "check", "--dialect", "headscale", "--config"]).arg(self.directory.path().join(FILE));
+        let output = command.arg(file).args(rest).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
     }
 
     /// SIGTERM, and waits for its end, which must be a good one.

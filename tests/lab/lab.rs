@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
@@ -40,7 +43,7 @@ pub struct Lab {
 
 /// The lab, for one test alone. The baseline policy is in force.
 pub struct Turn {
-    lab: &'static Lab,
+    pub lab: &'static Lab,
     _guard: MutexGuard<'static, ()>,
 }
 
@@ -139,8 +142,10 @@ impl Lab {
         }
     }
 
-    /// A node for one test, on a machine of its own.
+    /// A node for one test, on a machine of its own: `name` and a number.
     pub fn join(&self, name: &str, owner: Owner, mode: Mode) -> Node {
-        Node::join(&self.parts, &self.control, self.run.machine(name), owner, mode)
+        static GUESTS: AtomicU32 = AtomicU32::new(1);
+        let name = format!("{name}{}", GUESTS.fetch_add(1, Ordering::SeqCst));
+        Node::join(&self.parts, &self.control, self.run.machine(&name), owner, mode)
     }
 }

@@ -14,20 +14,29 @@
     reason = "tests"
 )]
 
+#[macro_use]
+mod over;
+
 mod basics;
+mod calls;
 mod client;
 mod control;
+mod cost;
 mod daemon;
 mod gateway;
 mod killed;
 mod lab;
+mod live;
 mod local_api;
 mod machine;
 mod node;
 mod parts;
+mod pasted;
 mod policy;
 mod run;
 mod shell;
+mod site;
 mod skipped;
 mod swept;
+mod userspace;
 mod wait;

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::{
@@ -104,6 +104,10 @@ impl Node {
             }
         }
         self.until_it_runs();
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner).as_ref().expect("it runs").pid()
     }
 
     /// The LocalAPI's. Reachable from every namespace, as it is a file.

@@ -100,6 +100,7 @@ impl Module {
         }
         let line = format!("lab: building {}, once; it takes minutes where Go's caches are empty", self.name);
         let _ = writeln!(std::io::stderr(), "{line}");
+        remove_unfinished(&products);
         let unfinished = products.with_extension(std::process::id().to_string());
         fs::create_dir_all(&unfinished).unwrap();
         let mut command = Command::new("go");
@@ -116,6 +117,18 @@ impl Module {
             assert!(mode & 0o100 != 0, "a product of {} is no program", self.name);
         }
         products
+    }
+}
+
+/// Removes what builds left that were killed.
+fn remove_unfinished(products: &Path) {
+    let name = products.file_name().unwrap().to_str().unwrap();
+    for entry in fs::read_dir(products.parent().unwrap()).into_iter().flatten().flatten() {
+        let pid =
+            entry.file_name().to_str().and_then(|found| found.strip_prefix(name)?.strip_prefix('.')?.parse().ok());
+        if pid.is_some_and(|pid: u32| !Path::new("/proc").join(pid.to_string()).exists()) {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
     }
 }
 
