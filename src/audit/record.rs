@@ -218,7 +218,7 @@ impl Record {
         if let Some(token) = refusal.token {
             record = record.with_token(token);
             // Of a token that came from its own peer the peer says it.
-            let stray = refusal.peer.is_none_or(|peer| !token.binding.is(peer));
+            let stray = refusal.peer.is_some_and(|peer| !token.binding.is(peer));
             record.binding = stray.then(|| token.binding.to_string());
         }
         record.tailscale = refusal.peer.map(PeerFacts::of).unwrap_or_default();

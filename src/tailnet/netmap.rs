@@ -19,8 +19,9 @@ impl NodeStatus {
             "Stopped" => NodeState::Stopped,
             _ => NodeState::Starting,
         };
+        // The organisation's name comes last: headscale gives the control server's host for it.
         let tailnet =
-            [&answer.current_tailnet.name, &answer.current_tailnet.magic_dns_suffix, &answer.magic_dns_suffix];
+            [&answer.current_tailnet.magic_dns_suffix, &answer.magic_dns_suffix, &answer.current_tailnet.name];
         let mut peers: Vec<NodePeer> = answer
             .peer
             .values()

@@ -18,7 +18,7 @@ fn a_running_daemon_says_who_it_is_and_who_is_there() {
     assert!(status.is_up() && !status.userspace);
     assert_eq!(
         (status.tailnet.as_deref(), status.version.as_deref()),
-        (Some("example.org"), Some("1.98.9-t0123456789"))
+        (Some("tail78f774.ts.net"), Some("1.98.9-t0123456789"))
     );
     let own = status.own.as_ref().unwrap();
     assert_eq!((own.id.as_str(), own.name.as_str()), ("nSelfCNTRL", "tailops.tail78f774.ts.net"));

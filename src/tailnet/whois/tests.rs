@@ -232,6 +232,8 @@ fn the_name_is_the_fullest_there_is() {
 fn the_captured_answers_are_judged() {
     for (text, code) in [
         (include_str!("../../../tests/cases/localapi/whois-user-saas.json"), None),
+        (include_str!("../../../tests/cases/localapi/whois-user-headscale-1.98.json"), None),
+        (include_str!("../../../tests/cases/localapi/whois-tagged-headscale.json"), None),
         (include_str!("../../../tests/cases/localapi/whois-1.74.json"), None),
         (include_str!("../../../tests/cases/localapi/whois-1.102.json"), None),
         (include_str!("../../../tests/cases/localapi/whois-shared.json"), Some("peer_shared_in")),

@@ -122,7 +122,7 @@ async fn each_call_is_recorded_with_the_peer_that_the_daemon_names() {
         lab.recorded(&answer).await,
         json!({
             "tailscale_node": "alice.lab.test", "tailscale_node_id": "nAlice", "tailscale_user": "alice@example.com",
-            "tailscale_tags": [], "tailnet": "example.org", "address": "100.64.0.7:0",
+            "tailscale_tags": [], "tailnet": "lab.test", "address": "100.64.0.7:0",
         })
     );
     let answer = lab.call(12, &of_agent).await;
@@ -131,7 +131,7 @@ async fn each_call_is_recorded_with_the_peer_that_the_daemon_names() {
         lab.recorded(&answer).await,
         json!({
             "tailscale_node": "agent.lab.test", "tailscale_node_id": "nAgent", "tailscale_user": null,
-            "tailscale_tags": ["tag:agent", "tag:b"], "tailnet": "example.org", "address": "100.64.0.9:0",
+            "tailscale_tags": ["tag:agent", "tag:b"], "tailnet": "lab.test", "address": "100.64.0.9:0",
         })
     );
     // Each other's tokens are of no use.
