@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{daemon::Daemon, machine::Machine, node::AMONG_OURSELVES, wait::until_some};
 
 /// The program under test.
-const BINARY: &str = env!("CARGO_BIN_EXE_tailops");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_tailops");
 
 /// Its configuration, in its directory.
 const FILE: &str = "tailops.toml";
@@ -56,7 +56,8 @@ impl Gateway {
         Self { directory, daemon }
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where it keeps its data.
+    pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
