@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Silence, answer, http},
+    control::DOMAIN,
     node::Node,
     policy::{self, PORT},
     site::{Site, Way},
@@ -49,8 +50,7 @@ fn calls_are_on_record_with_who_made_them(site: &Site) {
             assert_eq!((&peer["tailscale_node_id"], &peer["tailscale_user"]), (&json!(node.id()), &user), "{peer}");
             assert_eq!(peer["tailscale_tags"], tags, "{peer}");
             assert!(peer["tailscale_node"].as_str().unwrap().starts_with(&node.machine.name), "{peer}");
-            // headscale calls the tailnet by the name of its own machine.
-            assert_eq!(peer["tailnet"], lab.control.machine.address.to_string(), "{peer}");
+            assert_eq!(peer["tailnet"], DOMAIN, "{peer}");
             let address: std::net::SocketAddr = peer["address"].as_str().unwrap().parse().unwrap();
             assert_eq!(node.addresses().into_iter().find(pick), Some(address.ip()), "{peer}");
             assert!(address.port() > 0);
