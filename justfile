@@ -15,6 +15,10 @@ check:
     cargo clippy --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+# The program with the embedded node; needs Go
+embedded *ARGS:
+    cargo build --features embedded {{ ARGS }}
+
 # Every test
 test *ARGS:
     cargo test {{ ARGS }}

@@ -11,6 +11,7 @@ mod config;
 mod environment;
 mod logging;
 mod man;
+mod node;
 mod pin;
 mod policy;
 mod reload;
@@ -84,6 +85,9 @@ enum Command {
     Completions(completions::Arguments),
     /// Print the manual page, or write one for each command
     Man(man::Arguments),
+    /// Be the gateway's node on the tailnet; `tailops serve` starts this
+    #[command(hide = true)]
+    Node,
 }
 
 /// The definition of the command line: manual pages, completions and the check of the documentation come from it.
@@ -135,6 +139,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Stdio(arguments) => stdio::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
+        Command::Node => node::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ compile_error!("tailops runs on Linux only: it takes the identity of local peers
 
 mod change;
 mod daemon;
+mod embedded;
 mod grants;
 mod host;
 mod listeners;
@@ -27,6 +28,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt};
 
+pub use embedded::{CredentialError, Embedded, EmbeddedError, Launch};
 pub use grants::{Approves, Grant, Grants, read as read_grants, read_text as read_grants_text};
 pub use host::{Host, JoinError};
 pub use localapi::{DaemonAddress, LocalApi, LocalApiError};
@@ -262,6 +264,11 @@ pub trait Node: Send + Sync + 'static {
     /// a minute the first time.
     fn certificate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<CertificatePair, String>> {
         async move { Err(format!("a node in this mode has no certificate for {name}")) }.boxed()
+    }
+
+    /// Gives the node up, in order. Called once, when no connection is served any more.
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
     }
 }
 

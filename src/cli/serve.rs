@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Exit,
     client::bridge_line,
-    data_directory, environment, local_user, logging, reload, say,
+    data_directory, environment, local_user, logging, node, reload, say,
     sources::{Sources, invalid, register},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Node},
     model::{Clock, Scope, ScopeSet, SystemClock},
     store::DirectoryError,
-    tailnet::{self, BindError, Host, JoinError, Loopback},
+    tailnet::{self, BindError, Embedded, Host, JoinError, Loopback},
 };
 
 /// How long a token that `serve --dev` made lives.
@@ -113,7 +113,7 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut app = App::start(config, node, clock.clone(), lock).await.map_err(|error| {
+    let mut app = App::start(config, node.clone(), clock.clone(), lock).await.map_err(|error| {
         let code = if error.is_of_configuration() { 3 } else { 1 };
         Exit::with(code, error)
     })?;
@@ -134,13 +134,18 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
             Some(()) = hangup.recv() => if !reload::on_hangup(&app, sources).await { break },
             error = app.failed() => {
                 app.stop().await;
+                node.stop().await;
                 return Err(error.into());
             }
         }
     }
     tracing::info!("stopping: calls that run are brought to their end; a second signal stops at once");
+    let stopped = async {
+        app.stop().await;
+        node.stop().await;
+    };
     tokio::select! {
-        () = app.stop() => Ok(()),
+        () = stopped => Ok(()),
         _ = terminate.recv() => Err(anyhow::anyhow!("stopped before every call had ended").into()),
         _ = interrupt.recv() => Err(anyhow::anyhow!("stopped before every call had ended").into()),
     }
@@ -163,8 +168,11 @@ async fn join(config: &Config) -> Result<Arc<dyn tailnet::Node>, Exit> {
             })?;
             Ok(Arc::new(node))
         }
-        Node::Embedded(_) => {
-            Err(Exit::with(3, anyhow::anyhow!("node.mode {:?} is not part of this build", config.node.mode())))
+        Node::Embedded(settings) => {
+            let (launch, credentials) = node::launch()?;
+            let joined =
+                Embedded::start(settings, &config.tailnet, &config.data_dir, credentials.as_deref(), launch).await;
+            Ok(Arc::new(joined.map_err(|error| Exit::with(3, error))?))
         }
     }
 }

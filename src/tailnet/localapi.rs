@@ -3,6 +3,7 @@
 //! nothing at the daemon.
 
 mod answers;
+mod certificate;
 mod dial;
 mod link;
 

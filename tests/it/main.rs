@@ -30,6 +30,10 @@ mod joined;
 mod killed;
 mod manual;
 mod matrix;
+#[cfg(not(feature = "embedded"))]
+mod node_absent;
+#[cfg(feature = "embedded")]
+mod node_child;
 mod packaging;
 mod path;
 mod policy_files;
