@@ -23,6 +23,18 @@ embedded *ARGS:
 test *ARGS:
     cargo test {{ ARGS }}
 
+# The tests on a real tailnet in network namespaces; needs root and Go
+lab *ARGS:
+    CI=true cargo test --test lab -- {{ ARGS }}
+
+# What calls cost on the tailnet, in a release build
+lab-cost:
+    CI=true cargo test --release --test lab -- cost::
+
+# A shell in the running tailnet
+lab-shell:
+    CI=true TAILOPS_LAB_SHELL=bash cargo test --test lab -- --exact --nocapture shell::the_lab_stands_open_to_people
+
 # The gateway against a bare server; --quick for a short run
 bench *ARGS:
     cargo bench --bench call -- {{ ARGS }}
