@@ -25,11 +25,11 @@ test *ARGS:
 
 # The tests on a real tailnet in network namespaces; needs root and Go
 lab *ARGS:
-    CI=true cargo test --test lab -- {{ ARGS }}
+    CI=true cargo test --features embedded --test lab -- {{ ARGS }}
 
 # What calls cost on the tailnet, in a release build
 lab-cost:
-    CI=true cargo test --release --test lab -- cost::
+    CI=true cargo test --release --features embedded --test lab -- cost::
 
 # A shell in the running tailnet
 lab-shell:

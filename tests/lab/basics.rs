@@ -14,7 +14,9 @@ use crate::{
     gateway::Gateway,
     lab::{Lab, turn},
     node::{Mode, Node},
+    over::retire,
     policy,
+    site::Way,
     wait::until,
 };
 
@@ -131,6 +133,7 @@ fn a_node_that_expires_or_is_deleted_is_soon_nobody() {
 #[test]
 fn a_gateway_on_loopback_serves_its_machine_and_no_node() {
     let Some(lab) = turn() else { return };
+    retire(Way::Host, &lab);
     let machine = &lab.gateway.machine;
     let gateway = Gateway::start(machine, "mode = \"loopback\"\nlisten = \"127.0.0.1:8080\"", "");
     let token = gateway.mint(&["--scopes", "readonly"]);

@@ -95,6 +95,12 @@ impl Control {
         created["key"].as_str().unwrap().to_owned()
     }
 
+    /// A key that lets one node join with this tag, once.
+    #[cfg(feature = "embedded")]
+    pub fn single_key(&self, tag: &str) -> String {
+        self.ask(&["preauthkeys", "create", "--tags", tag])["key"].as_str().unwrap().to_owned()
+    }
+
     /// Puts `policy` in force, as the file it is, and waits until headscale says so. Nodes learn of it a moment later:
     /// wait for what it changes.
     #[track_caller]

@@ -47,7 +47,7 @@ impl Daemon {
     }
 
     /// Waits until it has ended by itself.
-    pub fn ended(mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         until_some("a process has ended", || self.child.try_wait().unwrap())
     }
 }

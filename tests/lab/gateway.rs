@@ -1,6 +1,9 @@
 //! The gateway under test: the real binary, on a machine of the lab, with a configuration file.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -12,6 +15,9 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_tailops");
 
 /// Its configuration, in its directory.
 const FILE: &str = "tailops.toml";
+
+/// Its own log, beside it.
+const LOG: &str = "log";
 
 /// One that runs. Killed when dropped, and its data with it.
 pub struct Gateway {
@@ -42,17 +48,10 @@ impl Gateway {
     /// Starts it on `machine` with this `[node]` section, and what `more` adds; waits until it serves.
     pub fn start(machine: &Machine, node: &str, more: &str) -> Self {
         let directory = tempfile::tempdir_in(&machine.directory).unwrap();
-        let file = directory.path().join(FILE);
         let data = directory.path().join("data");
         let text = format!("data_dir = {:?}\n\n[node]\n{node}\n{REST}\n{more}", data.to_str().unwrap());
-        std::fs::write(&file, text).unwrap();
-        let mut command = machine.command(BINARY);
-        command.arg("serve").arg("--config").arg(&file).envs(AMONG_OURSELVES.map(|name| (name, "true")));
-        let mut daemon = Daemon::start(command, directory.path().join("log"));
-        until_some("the gateway serves", || {
-            daemon.must_run();
-            line(&daemon.log(), "serving")
-        });
+        std::fs::write(directory.path().join(FILE), text).unwrap();
+        let daemon = serve(machine, directory.path());
         Self { directory, daemon }
     }
 
@@ -63,6 +62,27 @@ impl Gateway {
 
     pub fn pid(&self) -> Pid {
         self.daemon.pid()
+    }
+
+    /// The child of it that was started with this first argument.
+    #[cfg(feature = "embedded")]
+    pub fn child(&self, argument: &str) -> Option<Pid> {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut pids = processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        pids.find(|pid| {
+            let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            // proc(5): behind the name, which may hold anything, come the state and the parent.
+            let stat = read("stat");
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+            parent == Some(self.pid().as_raw_nonzero().get()) && read("cmdline").split('\0').nth(1) == Some(argument)
+        })
+    }
+
+    /// Stops it, and starts it again on the same data and configuration.
+    pub fn again(&mut self, machine: &Machine) {
+        self.finish();
+        std::fs::remove_file(self.directory.path().join(LOG)).unwrap();
+        self.daemon = serve(machine, self.directory.path());
     }
 
     /// Makes a token. `rest` is what follows `tailops token mint`.
@@ -106,13 +126,29 @@ impl Gateway {
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     }
 
-    /// SIGTERM, and waits for its end, which must be a good one.
-    pub fn stop(self) {
-        self.daemon.signal(Signal::TERM);
-        let log = self.daemon.log();
-        let status = self.daemon.ended();
-        assert!(status.success(), "{status}: {log}");
+    /// Stops it.
+    pub fn stop(mut self) {
+        self.finish();
     }
+
+    /// SIGTERM, and waits for its end, which must be a good one.
+    fn finish(&mut self) {
+        self.daemon.signal(Signal::TERM);
+        let status = self.daemon.wait();
+        assert!(status.success(), "{status}: {}", self.daemon.log());
+    }
+}
+
+/// Starts the program on what is in `directory`, and waits until it serves.
+fn serve(machine: &Machine, directory: &Path) -> Daemon {
+    let mut command = machine.command(BINARY);
+    command.arg("serve").arg("--config").arg(directory.join(FILE)).envs(AMONG_OURSELVES.map(|name| (name, "true")));
+    let mut daemon = Daemon::start(command, directory.join(LOG));
+    until_some("the gateway serves", || {
+        daemon.must_run();
+        line(&daemon.log(), "serving")
+    });
+    daemon
 }
 
 /// The line of a JSON log with this message.

@@ -39,6 +39,9 @@ pub struct Lab {
     pub gateway: Node,
     /// What gateways reach: tagged tag:web, in user space.
     pub web: Node,
+    /// Without a node: gateways that are nodes themselves run here.
+    #[cfg(feature = "embedded")]
+    pub embedded: crate::machine::Machine,
 }
 
 /// The lab, for one test alone. The baseline policy is in force.
@@ -120,7 +123,21 @@ impl Lab {
         });
         let up = began.elapsed() - built;
         let _ = writeln!(std::io::stderr(), "lab: built in {built:.1?}, up in {up:.1?}");
-        Self { run, parts, control, alice, bob, agent, thief, gateway, web }
+        #[cfg(feature = "embedded")]
+        let embedded = run.machine("embedded");
+        Self {
+            run,
+            parts,
+            control,
+            alice,
+            bob,
+            agent,
+            thief,
+            gateway,
+            web,
+            #[cfg(feature = "embedded")]
+            embedded,
+        }
     }
 
     /// Waits until the nodes have learnt of the baseline policy.

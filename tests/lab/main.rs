@@ -17,6 +17,7 @@
 #[macro_use]
 mod over;
 
+mod again;
 mod basics;
 mod calls;
 mod client;

@@ -4,23 +4,32 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::{
-    lab::turn,
+    lab::{Turn, turn},
     site::{Site, Way},
 };
 
 static IDLE: Mutex<Vec<Site>> = Mutex::new(Vec::new());
 
-/// Runs one check in its turn.
-pub fn over(way: Way, check: fn(&Site)) {
+/// Lends `work` the gateway that is on the tailnet in this way, in its turn.
+pub fn lend(way: Way, work: impl FnOnce(&mut Site)) {
     let Some(lab) = turn() else { return };
-    let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = idle.iter().position(|site| site.way == way).map(|place| idle.remove(place));
-    drop(idle);
-    let mut site = found.unwrap_or_else(|| Site::open(lab.lab, way));
+    let mut site = idle(way).unwrap_or_else(|| Site::open(lab.lab, way));
     site.begin();
-    check(&site);
+    work(&mut site);
     site.end();
     IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(site);
+}
+
+/// Stops the gateway that is on the tailnet in this way, if there is one, for a test that wants its place.
+pub fn retire(way: Way, _: &Turn) {
+    if let Some(site) = idle(way) {
+        site.gateway.stop();
+    }
+}
+
+fn idle(way: Way) -> Option<Site> {
+    let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    idle.iter().position(|site| site.way == way).map(|place| idle.remove(place))
 }
 
 /// Tests in a module for each way, one for each check.
@@ -30,7 +39,17 @@ macro_rules! over_every_way {
             $(
                 #[test]
                 fn $check() {
-                    crate::over::over(crate::site::Way::Host, super::$check);
+                    crate::over::lend(crate::site::Way::Host, |site| super::$check(site));
+                }
+            )+
+        }
+
+        #[cfg(feature = "embedded")]
+        mod embedded {
+            $(
+                #[test]
+                fn $check() {
+                    crate::over::lend(crate::site::Way::Embedded, |site| super::$check(site));
                 }
             )+
         }

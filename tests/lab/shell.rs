@@ -4,8 +4,8 @@ use std::{fmt::Write, path::Path, process::Command};
 
 use crate::{
     gateway::BINARY,
-    lab::turn,
     node::Node,
+    over::lend,
     site::{Site, Way},
 };
 
@@ -16,15 +16,16 @@ const WAY: Way = Way::Host;
 
 #[test]
 fn the_lab_stands_open_to_people() {
-    let Some(lab) = turn() else { return };
-    let mut site = Site::open(lab.lab, WAY);
-    site.begin();
-    let text = introduction(&site);
+    lend(WAY, |site| open(site));
+}
+
+fn open(site: &Site) {
+    let text = introduction(site);
     for name in ["control", "alice", "bob", "agent", "thief", "gateway", "web"] {
         assert!(text.contains(&format!("\n  {name} ")), "{text}");
     }
     // Everything the introduction promises works in the shell that people get.
-    let output = shell(&site, "bash").args(["-c", CHECK]).output().unwrap();
+    let output = shell(site, "bash").args(["-c", CHECK]).output().unwrap();
     let (said, faults) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}{faults}");
     // Nothing but the last command needs curl.
@@ -34,10 +35,9 @@ fn the_lab_stands_open_to_people() {
     }
     if let Some(wanted) = std::env::var_os(WANTED) {
         println!("{text}");
-        let status = shell(&site, wanted.to_str().unwrap()).arg("-i").status().unwrap();
+        let status = shell(site, wanted.to_str().unwrap()).arg("-i").status().unwrap();
         println!("the shell ended with {status}; the lab goes down");
     }
-    site.gateway.stop();
 }
 
 /// Each command of the introduction.

@@ -21,6 +21,9 @@ use crate::{
 pub enum Way {
     /// Through its machine's tailscaled.
     Host,
+    /// As a node of its own.
+    #[cfg(feature = "embedded")]
+    Embedded,
 }
 
 /// A gateway that serves, and that alice and the agents can reach.
@@ -45,6 +48,11 @@ impl Site {
     pub fn open(lab: &'static Lab, way: Way) -> Self {
         let (machine, hostname, section) = match way {
             Way::Host => (&lab.gateway.machine, lab.gateway.machine.name.clone(), host_section(&lab.gateway)),
+            #[cfg(feature = "embedded")]
+            Way::Embedded => {
+                let (hostname, section) = embedded_section(lab);
+                (&lab.embedded, hostname, section)
+            }
         };
         let gateway = Gateway::start(machine, &section, &probes(lab));
         let seen = until_some("alice sees the gateway's node", || {
@@ -111,6 +119,8 @@ impl Site {
     pub fn listens_beside(&self, port: u16) -> Option<TcpListener> {
         match self.way {
             Way::Host => Some(self.machine.listen(SocketAddr::new(self.ipv4().ip(), port))),
+            #[cfg(feature = "embedded")]
+            Way::Embedded => None,
         }
     }
 
@@ -118,6 +128,8 @@ impl Site {
     pub fn node_pid(&self) -> Pid {
         match self.way {
             Way::Host => self.lab.gateway.pid(),
+            #[cfg(feature = "embedded")]
+            Way::Embedded => until_some("the gateway has its node's process", || self.gateway.child("node")),
         }
     }
 
@@ -125,6 +137,8 @@ impl Site {
     pub fn kill_node(&self) {
         match self.way {
             Way::Host => self.lab.gateway.kill(),
+            #[cfg(feature = "embedded")]
+            Way::Embedded => self.signal_node(Signal::KILL),
         }
     }
 
@@ -132,6 +146,8 @@ impl Site {
     pub fn restore_node(&self) {
         match self.way {
             Way::Host => self.lab.gateway.restore(),
+            #[cfg(feature = "embedded")]
+            Way::Embedded => {}
         }
     }
 
@@ -156,6 +172,23 @@ impl Site {
     pub fn last_record(&self, are: impl Fn(&Value) -> bool) -> Value {
         until_some("there is such a record", || self.records().into_iter().rfind(|record| are(record)))
     }
+}
+
+/// The `[node]` section of a gateway that joins as a node of its own. The key brings the tags: headscale refuses a node
+/// that asks for some.
+#[cfg(feature = "embedded")]
+fn embedded_section(lab: &Lab) -> (String, String) {
+    static SITES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    // Another one each time, or the tailnet would add a number to the name.
+    let hostname = format!("embedded{}", SITES.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+    let key = lab.embedded.write("key", &lab.control.single_key("tag:tailops"));
+    let section = format!(
+        "mode = \"embedded\"\nhostname = {hostname:?}\nport = {PORT}\ncontrol_url = {:?}\nauth_key_file = {:?}\n\
+         tags = [\"tag:tailops\"]\nadvertise_tags = false",
+        lab.control.url(),
+        key.to_str().unwrap()
+    );
+    (hostname, section)
 }
 
 /// The `[node]` section of a gateway that uses this node's daemon.
