@@ -18,8 +18,7 @@ type config struct {
 	Hostname      string   `json:"hostname"`       // the name to ask for
 	Port          uint16   `json:"port"`           // on the node's tailnet addresses
 	ControlURL    string   `json:"control_url"`    // empty: Tailscale's own
-	AuthKey       string   `json:"auth_key"`       // empty: the state holds a key, or a person follows the link
-	OAuth         bool     `json:"oauth"`          // AuthKey is the secret of an OAuth client
+	AuthKey       string   `json:"auth_key"`       // or the secret of an OAuth client; empty: the state holds a node, or a person follows the link
 	AdvertiseTags []string `json:"advertise_tags"` // the tags to ask for
 	Ephemeral     bool     `json:"ephemeral"`
 	Parent        int      `json:"parent"` // the gateway's process
@@ -40,8 +39,10 @@ func parse(text string) (config, error) {
 	if parent := os.Getppid(); c.Parent != parent {
 		return c, fmt.Errorf("the configuration comes from process %d, but %d is the parent", c.Parent, parent)
 	}
-	if c.OAuth && hasProfile(c.Dir) {
-		// tsnet would ask Tailscale for a new auth key at every start, and not use it.
+	if hasProfile(c.Dir) && !c.Ephemeral {
+		// The credential is for the first login only, unless the control server forgets the node in between. A control server may turn away a node that shows a key which has
+		// ended since, whatever its state says; an OAuth secret would make a new key at every start; and a node that
+		// somebody deleted must not come back by itself.
 		c.AuthKey = ""
 	}
 	return c, nil

@@ -20,6 +20,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::{BoxFuture, FutureExt};
+use secrecy::SecretString;
 use tokio::{
     sync::{Mutex as AsyncMutex, mpsc, watch},
     task::JoinHandle,
@@ -27,8 +28,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::run::Running;
 pub use self::{child::Launch, credential::CredentialError};
-use self::{credential::Login, run::Running};
 use super::{
     CertificatePair, Connection, DialError, Node, NodePeer, NodeState, NodeStatus, Peer, Stream, Unidentified,
 };
@@ -96,7 +97,7 @@ struct Shared {
     launch: Launch,
     state: PathBuf,
     sockets: PathBuf,
-    login: Option<Login>,
+    login: Option<SecretString>,
     pace: Pace,
     /// The process that runs now.
     running: ArcSwapOption<Running>,

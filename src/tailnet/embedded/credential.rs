@@ -61,17 +61,12 @@ pub enum CredentialError {
     },
 }
 
-/// What logs the node in.
-#[derive(Clone, Debug)]
-pub(super) struct Login {
-    /// The auth key, or the secret of an OAuth client with what it asks for.
-    pub(super) key: SecretString,
-    /// Whether it is such a secret.
-    pub(super) oauth: bool,
-}
-
-/// The credential of `settings`; none where it has none. `credentials` is where systemd put its own.
-pub(super) fn read(settings: &EmbeddedNode, credentials: Option<&Path>) -> Result<Option<Login>, CredentialError> {
+/// What logs the node in as `settings` say: the auth key, or the secret of an OAuth client with what it asks for; none
+/// where they name neither. `credentials` is where systemd put its own.
+pub(super) fn read(
+    settings: &EmbeddedNode,
+    credentials: Option<&Path>,
+) -> Result<Option<SecretString>, CredentialError> {
     let Some(credential) = &settings.credential else { return Ok(None) };
     let (NodeCredential::AuthKey(path) | NodeCredential::OauthSecret(path)) = credential;
     if !path.is_absolute() {
@@ -87,7 +82,7 @@ pub(super) fn read(settings: &EmbeddedNode, credentials: Option<&Path>) -> Resul
         NodeCredential::AuthKey(_) if key.starts_with(OAUTH) => {
             Err(content("holds the secret of an OAuth client: name the file in node.oauth_secret_file"))
         }
-        NodeCredential::AuthKey(_) => Ok(Some(Login { key: key.into(), oauth: false })),
+        NodeCredential::AuthKey(_) => Ok(Some(key.into())),
         NodeCredential::OauthSecret(_) if !key.starts_with(OAUTH) => {
             Err(content("must hold the secret of an OAuth client, which begins with tskey-client-"))
         }
@@ -100,7 +95,7 @@ pub(super) fn read(settings: &EmbeddedNode, credentials: Option<&Path>) -> Resul
         NodeCredential::OauthSecret(_) => {
             // Unasked, it makes keys for nodes that are forgotten when offline and wait for an admin's approval.
             let key = format!("{key}?ephemeral={}&preauthorized=true", settings.ephemeral);
-            Ok(Some(Login { key: key.into(), oauth: true }))
+            Ok(Some(key.into()))
         }
     }
 }
@@ -168,7 +163,7 @@ mod tests {
         path
     }
 
-    fn auth_key(path: PathBuf) -> Result<Option<Login>, CredentialError> {
+    fn auth_key(path: PathBuf) -> Result<Option<SecretString>, CredentialError> {
         read(&settings(NodeCredential::AuthKey(path)), None)
     }
 
@@ -177,7 +172,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for mode in [0o600, 0o400] {
             let login = auth_key(file(&directory, "key", "tskey-auth-x1\n", mode)).unwrap().unwrap();
-            assert_eq!((login.key.expose_secret(), login.oauth), ("tskey-auth-x1", false));
+            assert_eq!(login.expose_secret(), "tskey-auth-x1");
             fs::remove_file(directory.path().join("key")).unwrap();
         }
         for mode in [0o644, 0o640, 0o440, 0o604, 0o602, 0o700, 0o4600] {
@@ -224,7 +219,7 @@ mod tests {
         let path = file(&directory, "key", "tskey-auth-x1", 0o440);
         let by_systemd =
             |path: &PathBuf| read(&settings(NodeCredential::AuthKey(path.clone())), Some(directory.path()));
-        assert_eq!(by_systemd(&path).unwrap().unwrap().key.expose_secret(), "tskey-auth-x1");
+        assert_eq!(by_systemd(&path).unwrap().unwrap().expose_secret(), "tskey-auth-x1");
         assert!(
             matches!(auth_key(path).unwrap_err(), CredentialError::Mode { mode: 0o440, .. }),
             "elsewhere it is open"
@@ -244,11 +239,10 @@ mod tests {
         assert!(auth_key(client.clone()).unwrap_err().to_string().contains("node.oauth_secret_file"));
         let mut of_client = settings(NodeCredential::OauthSecret(client));
         let login = read(&of_client, None).unwrap().unwrap();
-        assert_eq!(login.key.expose_secret(), "tskey-client-k-s?ephemeral=false&preauthorized=true");
-        assert!(login.oauth);
+        assert_eq!(login.expose_secret(), "tskey-client-k-s?ephemeral=false&preauthorized=true");
         of_client.ephemeral = true;
         let login = read(&of_client, None).unwrap().unwrap();
-        assert_eq!(login.key.expose_secret(), "tskey-client-k-s?ephemeral=true&preauthorized=true");
+        assert_eq!(login.expose_secret(), "tskey-client-k-s?ephemeral=true&preauthorized=true");
         of_client.advertise_tags = false;
         assert!(read(&of_client, None).unwrap_err().to_string().contains("node.advertise_tags"));
         of_client.advertise_tags = true;

@@ -52,7 +52,6 @@ struct Configuration<'a> {
     port: u16,
     control_url: &'a str,
     auth_key: &'a str,
-    oauth: bool,
     advertise_tags: &'a [String],
     ephemeral: bool,
     parent: u32,
@@ -77,8 +76,7 @@ impl Shared {
             hostname: &settings.hostname,
             port: settings.port,
             control_url: settings.control_url.as_deref().unwrap_or_default(),
-            auth_key: self.login.as_ref().map_or("", |login| login.key.expose_secret()),
-            oauth: self.login.as_ref().is_some_and(|login| login.oauth),
+            auth_key: self.login.as_ref().map_or("", |key| key.expose_secret()),
             advertise_tags: if settings.advertise_tags { &settings.tags } else { &[] },
             ephemeral: settings.ephemeral,
             parent: std::process::id(),
@@ -87,7 +85,7 @@ impl Shared {
     }
 
     fn remover(&self) -> Remover {
-        Remover { own: self.login.as_ref().map(|login| login.key.clone()) }
+        Remover { own: self.login.clone() }
     }
 
     /// Makes `status` the one that is true now.
