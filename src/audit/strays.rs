@@ -60,7 +60,7 @@ struct Fold {
 
 /// Who showed tokens of others, by stable id, at `since` and later; since ever where it is none.
 ///
-/// Reads the log from its end, and stops where [`BATCH`] records in a row are older than `since`: asking for the last
+/// Reads the log from its end, and stops where some 2000 records in a row are older than `since`: asking for the last
 /// day costs what the last day recorded, and a clock that was wrong for a while hides little.
 pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTreeMap<String, Stray>, StoreError> {
     let mut found: BTreeMap<String, Stray> = BTreeMap::new();

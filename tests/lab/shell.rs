@@ -11,7 +11,10 @@ use crate::{
 
 /// Names the shell that is wanted.
 const WANTED: &str = "TAILOPS_LAB_SHELL";
-/// The way the gateway is on the tailnet meanwhile.
+/// The way the gateway is on the tailnet meanwhile: what production uses, where it is built in.
+#[cfg(feature = "embedded")]
+const WAY: Way = Way::Embedded;
+#[cfg(not(feature = "embedded"))]
 const WAY: Way = Way::Host;
 
 #[test]
