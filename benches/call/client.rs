@@ -24,8 +24,8 @@ pub(crate) struct Load {
     pub(crate) time: Duration,
 }
 
-/// A stateless `tools/call` of `tool` without arguments, as MCP 2026-07-28 wants it.
-pub(crate) fn request(address: SocketAddr, tool: &str, token: Option<&str>) -> Vec<u8> {
+/// A stateless `tools/call` of `tool` on `host` without arguments, as MCP 2026-07-28 wants it.
+pub(crate) fn request(host: &str, tool: &str, token: Option<&str>) -> Vec<u8> {
     let body = serde_json::json!({
         "jsonrpc": "2.0",
         "id": 1,
@@ -43,7 +43,7 @@ pub(crate) fn request(address: SocketAddr, tool: &str, token: Option<&str>) -> V
     .to_string();
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     format!(
-        "POST /mcp HTTP/1.1\r\nHost: {address}\r\n{authorization}Content-Type: application/json\r\n\
+        "POST /mcp HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\n\
          Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\n\
          Mcp-Name: {tool}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

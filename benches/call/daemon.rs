@@ -19,6 +19,8 @@ pub(crate) const ARGUMENT: &str = "--be-the-daemon";
 
 /// The stable id of its one peer.
 pub(crate) const PEER: &str = "n7ETArqRfp11CNTRL";
+/// The name of the gateway's node in the answers.
+pub(crate) const NAME: &str = "tailops.tail78f774.ts.net";
 
 const STATUS: &str = include_str!("daemon/status.json");
 const WHOIS: &str = include_str!("daemon/whois.json");

@@ -30,7 +30,7 @@ pub(crate) struct Server {
     tool: &'static str,
     token: Option<String>,
     child: Owned,
-    _daemon: Option<Daemon>,
+    daemon: Option<Daemon>,
 }
 
 /// How the gateway under test is on the network.
@@ -70,7 +70,7 @@ impl Server {
         BufReader::new(child.0.stdout.take().context("its output is a pipe")?).read_line(&mut line)?;
         let address = line.trim().parse().with_context(|| format!("no address but {line:?}"))?;
         let ready_after = ready(&mut child.0, address, start).await?;
-        Ok(Self { name: "floor", address, ready_after, tool: floor::TOOL, token: None, child, _daemon: None })
+        Ok(Self { name: "floor", address, ready_after, tool: floor::TOOL, token: None, child, daemon: None })
     }
 
     /// The gateway as it is built, on this network, with an empty data directory `data`. Every control is on; the rate
@@ -105,12 +105,14 @@ impl Server {
             .await
             .with_context(|| format!("its log:\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
         let token = mint(data, binding.as_deref())?;
-        Ok(Self { name, address, ready_after, tool: "token_inspect", token: Some(token), child, _daemon: daemon })
+        Ok(Self { name, address, ready_after, tool: "token_inspect", token: Some(token), child, daemon })
     }
 
     /// The bytes of one call.
     pub(crate) fn request(&self) -> Vec<u8> {
-        client::request(self.address, self.tool, self.token.as_deref())
+        // On a tailnet the gateway answers to its node's names only.
+        let host = self.daemon.as_ref().map_or_else(|| self.address.to_string(), |_| daemon::NAME.to_owned());
+        client::request(&host, self.tool, self.token.as_deref())
     }
 
     /// Its resident memory in KiB, as the kernel counts it.
