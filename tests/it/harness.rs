@@ -19,7 +19,7 @@ use rmcp::{
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tailops::{
     app::{App, open_directory},
     audit::Export,
@@ -32,6 +32,8 @@ use tailops::{
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+
+pub use crate::request::modern;
 
 /// The secret that tests plant: nothing that leaves may hold it.
 pub const PLANTED: &str = "hunter2-planted-Zx81";
@@ -465,31 +467,6 @@ pub fn correlation_of(body: &Value) -> Value {
         &body["error"]["data"]["correlation_id"],
     ];
     places.into_iter().find(|id| id.is_string()).unwrap_or_else(|| panic!("no correlation id in {body}")).clone()
-}
-
-/// A tool call as the 2026-07-28 revision sends it.
-pub fn modern(
-    http: &reqwest::Client,
-    url: &str,
-    token: Option<&str>,
-    tool: &str,
-    arguments: Value,
-) -> reqwest::RequestBuilder {
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-        "name": tool, "arguments": arguments,
-        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}},
-    }});
-    let mut request = http
-        .post(url)
-        .header("MCP-Protocol-Version", "2026-07-28")
-        .header("Mcp-Method", "tools/call")
-        .header("Mcp-Name", tool)
-        .header("Accept", "application/json, text/event-stream")
-        .json(&body);
-    if let Some(token) = token {
-        request = request.bearer_auth(token);
-    }
-    request
 }
 
 /// The older handshake, with a session.

@@ -42,6 +42,7 @@ mod record;
 mod refused;
 mod registry;
 mod reload;
+mod request;
 mod scripted;
 mod sealed;
 mod served;

@@ -12,7 +12,7 @@ use rmcp::{
     service::{ClientLifecycleMode, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::machine::Machine;
 
@@ -111,21 +111,7 @@ pub async fn call(
     tool: &str,
     arguments: Value,
 ) -> Result<Answer, Silence> {
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-        "name": tool, "arguments": arguments,
-        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}},
-    }});
-    let mut request = http
-        .post(url)
-        .header("MCP-Protocol-Version", "2026-07-28")
-        .header("Mcp-Method", "tools/call")
-        .header("Mcp-Name", tool)
-        .header("Accept", "application/json, text/event-stream")
-        .json(&body);
-    if let Some(token) = token {
-        request = request.bearer_auth(token);
-    }
-    answer(request).await
+    answer(crate::request::modern(http, url, token, tool, arguments)).await
 }
 
 /// Sends a request and reads its answer.

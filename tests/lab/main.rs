@@ -34,6 +34,8 @@ mod node;
 mod parts;
 mod pasted;
 mod policy;
+#[path = "../it/request.rs"]
+mod request;
 mod run;
 mod shell;
 mod site;
