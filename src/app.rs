@@ -154,9 +154,11 @@ impl App {
             reached,
             started: (clock.now(), Instant::now()),
         });
+        let approvals = Approvals::open(store.clone(), node.clone(), clock.clone(), audit.clone()).await?;
+        let approvals = Arc::new(approvals);
         let pipeline = Arc::new(Pipeline::new(Stations {
             rules,
-            approvals: Approvals,
+            approvals: approvals.clone(),
             limits: limits.clone(),
             executors,
             guard,

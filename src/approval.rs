@@ -1,35 +1,208 @@
-//! From a pending operation to a permit: only through a person. No kind of approver exists in this version, so every
-//! answer is that none is available, and nothing that needs one runs.
+//! From a pending operation to a permit: only through people. Keeps questions in SQLite, takes what people say to them,
+//! and lets an operation run once, exactly as it was agreed to, by whoever asked. Runs nothing itself, and knows nobody
+//! but by their connection or an enrolled key.
+//!
+//! A question is *pending* until it is *denied* (one no is enough), *expired* or *used*. It is agreed to while enough
+//! different people who have the right now have said yes: that is looked up when it is about to run, not remembered.
 
-use crate::policy::{Pending, Permit};
+mod ask;
+mod decide;
+mod event;
+mod paper;
+mod person;
+mod right;
+mod ticking;
+mod used;
+mod view;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+
+use self::ticking::Ticking;
+pub use self::{
+    ask::Asked,
+    decide::{Ballot, Undecided},
+    event::{Agreement, Approver, Event, NotRecorded, Recorder},
+    paper::{Paper, hash_of},
+    person::{NotAPerson, Person, Place, folded},
+    right::NoRight,
+    view::{ApprovalView, State, VoteView},
+};
+use crate::{
+    auth::Caller,
+    model::{ApprovalId, Clock, CorrelationId},
+    policy::Pending,
+    store::{ApprovalRow, Store, StoreError},
+    tailnet::Node,
+};
+
+/// Where the database keeps the latest moment that was seen.
+const SEEN: &str = "approvals_seen";
 
 /// Why there is no permit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unapproved {
+    /// People were asked: this is what they were asked.
+    #[error("{why}; people were asked, and one of them has to say yes first")]
+    Required {
+        /// Why a yes is needed.
+        why: String,
+        /// What to wait for.
+        asked: Box<Asked>,
+    },
     /// Nobody could say yes.
-    #[error("{why}; no approver is configured")]
+    #[error("{why}; {nobody}")]
     Unavailable {
         /// Why a yes would be needed.
         why: String,
+        /// Why nobody can give it.
+        nobody: String,
     },
+    /// Too many questions are open.
+    #[error("too many approvals are open ({0}): wait for people to decide, or for them to expire")]
+    TooMany(&'static str),
+    /// No such question of this caller.
+    #[error("there is no approval {0} of this token from this peer")]
+    Unknown(ApprovalId),
+    /// People have not decided yet.
+    #[error("approval {id} waits for {missing} more {}: {why}", if *.missing == 1 { "yes" } else { "yeses" })]
+    Pending {
+        /// Which.
+        id: ApprovalId,
+        /// How many more have to agree.
+        missing: u32,
+        /// What is missing, and whose word counts no more.
+        why: String,
+        /// When it ends.
+        expires: Timestamp,
+    },
+    /// Somebody said no.
+    #[error("approval {0} was denied")]
+    Denied(ApprovalId),
+    /// Nobody said yes in time.
+    #[error("approval {0} has expired")]
+    Expired(ApprovalId),
+    /// It ran already, or another call is just running it.
+    #[error("approval {0} was used already: each is good for one run")]
+    Used(ApprovalId),
+    /// What would run is not what people agreed to.
+    #[error("approval {id} is for something else: {what}")]
+    Changed {
+        /// Which.
+        id: ApprovalId,
+        /// What differs.
+        what: String,
+    },
+    /// It cannot be recorded, so it does not count.
+    #[error(transparent)]
+    NotRecorded(#[from] NotRecorded),
+    /// The database failed.
+    #[error("the gateway's database cannot be used now")]
+    Store(String),
+}
+
+impl From<StoreError> for Unapproved {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 impl Unapproved {
     /// For programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Required { .. } => "approval_required",
             Self::Unavailable { .. } => "approval_unavailable",
+            Self::TooMany(_) => "approvals_full",
+            Self::Unknown(_) => "approval_unknown",
+            Self::Pending { .. } => "approval_pending",
+            Self::Denied(_) => "approval_denied",
+            Self::Expired(_) => "approval_expired",
+            Self::Used(_) => "approval_used",
+            Self::Changed { .. } => "approval_changed",
+            Self::NotRecorded(_) => "audit_unavailable",
+            Self::Store(_) => "unavailable",
+        }
+    }
+
+    /// What a caller can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Required { .. } => {
+                "tell the user; once somebody agreed, make the very same call with this approval_id; approval_list shows how it stands"
+            }
+            Self::Pending { .. } => "approval_list shows how it stands; do not repeat the call before it is agreed to",
+            Self::Changed { .. } | Self::Expired(_) | Self::Used(_) => {
+                "the same call without approval_id asks anew, about things as they are now"
+            }
+            Self::Denied(_) => "a person said no: do not ask again without a new reason from the user",
+            _ => "a dry run (dry_run: true) shows what would happen and needs no approval",
         }
     }
 }
 
-/// Asks people.
-#[derive(Clone, Debug, Default)]
-pub struct Approvals;
+/// An operation that needs a yes, ready to be asked about or to be run.
+pub struct Asking<'a> {
+    /// Who wants it.
+    pub caller: &'a Caller,
+    /// What policy judged: exactly what would run.
+    pub pending: &'a Pending,
+    /// The same on paper.
+    pub paper: &'a Paper,
+    /// The paper as people see it: secrets taken out.
+    pub shown: Map<String, Value>,
+    /// What a dry run shows just now, secrets taken out; none where there is nothing to preview.
+    pub preview: Option<Value>,
+    /// Joins everything.
+    pub correlation: CorrelationId,
+}
+
+/// Asks people, and remembers what they say.
+pub struct Approvals {
+    store: Store,
+    node: Arc<dyn Node>,
+    ticking: Ticking,
+    clock: Arc<dyn Clock>,
+    recorder: Arc<dyn Recorder>,
+    /// One at a time changes what is open.
+    turn: Mutex<()>,
+}
 
 impl Approvals {
-    /// A permit for `pending`, if a person agreed to exactly it.
-    pub async fn obtain(&self, pending: Pending) -> Result<Permit, Unapproved> {
-        Err(Unapproved::Unavailable { why: pending.why().into_owned() })
+    /// Takes up what an earlier run of the service left in `store`.
+    pub async fn open(
+        store: Store,
+        node: Arc<dyn Node>,
+        clock: Arc<dyn Clock>,
+        recorder: Arc<dyn Recorder>,
+    ) -> Result<Self, StoreError> {
+        let seen = store.meta(SEEN).await?.and_then(|text| text.parse().ok());
+        let ticking = Ticking::new(clock.clone(), seen);
+        Ok(Self { store, node, ticking, clock, recorder, turn: Mutex::new(()) })
+    }
+
+    /// Notes the time, so that a restart with a clock that was set back does not forget it.
+    async fn seen(&self) -> Result<Timestamp, StoreError> {
+        let now = self.ticking.now();
+        self.store.set_meta(SEEN, &now.to_string()).await?;
+        Ok(now)
+    }
+
+    /// The open question `id`, or why it is open no more. What has expired is ended here and now.
+    async fn open_one(&self, row: ApprovalRow, now: Timestamp) -> Result<ApprovalRow, Unapproved> {
+        let id = ApprovalId::from(row.id.as_str());
+        match row.state.as_str() {
+            "pending" if now < row.expires_at => Ok(row),
+            "pending" => {
+                self.expire(&row, now).await?;
+                Err(Unapproved::Expired(id))
+            }
+            "denied" => Err(Unapproved::Denied(id)),
+            "used" => Err(Unapproved::Used(id)),
+            _ => Err(Unapproved::Expired(id)),
+        }
     }
 }

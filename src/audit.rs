@@ -16,9 +16,10 @@ mod writer;
 use std::{sync::Arc, time::Duration};
 
 pub use entry::{Entry, Outcome};
+use futures_util::future::BoxFuture;
 pub use gate::Unrecorded;
 pub use query::{Export, Page};
-pub use record::{Execution, Folded, HttpFacts, PeerFacts, Record, Status};
+pub use record::{ApprovalFacts, ApproverFacts, Execution, Folded, HttpFacts, PeerFacts, Record, Status};
 use serde_json::{Map, Value};
 pub use strays::{Stray, strays};
 use tokio::task::JoinHandle;
@@ -31,6 +32,7 @@ use self::{
     writer::{Leaf, Writer},
 };
 use crate::{
+    approval::{Event, NotRecorded, Recorder},
     auth::{Caller, Claims},
     guard::Guard,
     model::{Clock, CorrelationId},
@@ -181,6 +183,12 @@ impl Audit {
         self.writer.append(Leaf::of(record)).await.map(drop)
     }
 
+    async fn note(&self, event: Event<'_>) -> Result<(), NotRecorded> {
+        self.gate.check().map_err(|Unrecorded| NotRecorded)?;
+        let record = Record::of_event(&event, &self.guard, self.clock.now());
+        self.writer.append(Leaf::of(record)).await.map(drop).map_err(|Unrecorded| NotRecorded)
+    }
+
     /// Reads the log.
     pub fn reader(&self) -> &LeafReader {
         &self.reader
@@ -198,5 +206,11 @@ impl Audit {
             tracing::warn!(seq = intent.seq, "an operation was interrupted by a restart; its end is unknown");
         }
         Ok(())
+    }
+}
+
+impl Recorder for Audit {
+    fn record<'a>(&'a self, event: Event<'a>) -> BoxFuture<'a, Result<(), NotRecorded>> {
+        Box::pin(self.note(event))
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration: TOML text in, a validated [`Config`] or every problem out. Answers for defaults, ranges, unknown
 //! keys and what a profile forbids. Reads no file, no environment and no secret; docs/configuration.md lists the keys.
 
+mod approvals;
 mod clear;
 mod files;
 mod fleet;
@@ -33,6 +34,7 @@ use toml::de::DeTable;
 use self::{problem::Report, section::Section};
 use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target, TargetId, TargetKind};
 
+pub use approvals::{Approvals, Notify, NotifyForm, Webhook};
 pub use clear::ClearListener;
 pub use files::{Files, Places, RootFault};
 pub use fleet::{ID as ID_FORM, is_id};
@@ -74,6 +76,8 @@ pub struct Config {
     pub probe: ProbeRules,
     /// What may be written into files on targets.
     pub files: Files,
+    /// Who may say yes, and how they are asked.
+    pub approvals: Approvals,
     /// The service's own log.
     pub log: Log,
     /// The site's own rules.
@@ -342,6 +346,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         files: files::read(&mut root),
         guard: guard::guard(&mut root),
         probe: probe::probe(&mut root, &engagements),
+        approvals: approvals::approvals(&mut root),
         log: settings::log(&mut root, profile),
         policy: policy::policy(&mut root, tools),
         targets,
@@ -385,6 +390,7 @@ impl Config {
             files: Files::default(),
             guard: Guard::default(),
             probe: probe::development(),
+            approvals: Approvals::default(),
             log: Log::default(),
             policy: SitePolicy::default(),
             engagements: vec![Engagement { id: engagement, tools: None, data_root: None }],

@@ -3,6 +3,7 @@
 //! I/O and knows no one else.
 
 mod address;
+mod agreement;
 mod canonical;
 mod certificate;
 mod clock;
@@ -25,6 +26,7 @@ mod units;
 mod url;
 
 pub use address::{AddressRefused, AddressRules, Network, NotANetwork};
+pub use agreement::{Strength, Vote};
 pub use canonical::{KeyFault, canonical_json, check_keys, hex};
 pub use certificate::Certificate;
 pub use clock::{Clock, SystemClock};
@@ -33,7 +35,7 @@ pub use content::{Content, Missing};
 pub(crate) use failpoint::choose_failpoint;
 pub(crate) use failpoint::failpoint;
 pub use host::{Host, HostFault};
-pub use ids::{CorrelationId, EngagementId, Jti, TargetId};
+pub use ids::{ApprovalId, CorrelationId, EngagementId, Jti, TargetId};
 pub use operation::Operation;
 pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped};
 pub use probe::{

@@ -2,6 +2,7 @@
 //! the call is planned, limited, decided, permitted, run, rendered, guarded and recorded, in this order.
 
 mod answers;
+mod approved;
 mod error;
 mod explain;
 mod network;
@@ -30,7 +31,7 @@ use crate::{
     exec::Executors,
     guard::Guard,
     limits::Limits,
-    model::{Clock, CorrelationId, Progress, Step, StepOutput, failpoint},
+    model::{Clock, CorrelationId, Progress, Risk, Step, StepOutput, failpoint},
     policy::Decision,
     tools::{self, Kind, PlanContext, Tool},
 };
@@ -42,16 +43,34 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as the caller wrote them; keys already checked for doubles.
     pub arguments: Map<String, Value>,
+    /// The approval that it refers to, taken out of the arguments: no tool knows it, and it is no part of what runs.
+    pub approval: Option<Value>,
     /// Joins everything this call causes.
     pub correlation: CorrelationId,
     /// Told how far it has come, where somebody watches.
     pub progress: Progress,
 }
 
+impl ToolCall {
+    /// A call of the tool `name`.
+    pub fn new(
+        name: String,
+        mut arguments: Map<String, Value>,
+        correlation: CorrelationId,
+        progress: Progress,
+    ) -> Self {
+        let approval = arguments.remove(APPROVAL_ID);
+        Self { name, arguments, approval, correlation, progress }
+    }
+}
+
+/// The argument that names an approval, of every tool.
+pub const APPROVAL_ID: &str = "approval_id";
+
 /// The stations of a call.
 pub struct Pipeline {
     rules: Arc<RulesInForce>,
-    approvals: Approvals,
+    approvals: Arc<Approvals>,
     limits: Arc<Limits>,
     executors: Executors,
     answers: Answers,
@@ -65,7 +84,7 @@ pub struct Pipeline {
 #[expect(missing_docs, reason = "one field a station, each documented at its type")]
 pub struct Stations {
     pub rules: Arc<RulesInForce>,
-    pub approvals: Approvals,
+    pub approvals: Arc<Approvals>,
     pub limits: Arc<Limits>,
     pub executors: Executors,
     pub guard: Arc<Guard>,
@@ -134,14 +153,19 @@ impl Pipeline {
         let rules = self.rules.now(); // one reading of the configuration for the whole call
         let operation = tool.plan(&call.arguments, &self.plan_context(caller, &rules))?;
         entry.planned(&operation);
-        self.limits.operation(&caller.token().jti, operation.effect, operation.risk)?;
+        // What a call refers to was counted as critical when people were asked about it.
+        let risk = if call.approval.is_some() { operation.risk.min(Risk::High) } else { operation.risk };
+        self.limits.operation(&caller.token().jti, operation.effect, risk)?;
         let decision = rules.policy.decide(caller, operation, self.clock.now());
-        entry.decided(&decision).await?; // durable before anything is changed
-        let permit = match decision {
-            Decision::Allow(permit, _) => permit,
-            Decision::Ask(pending) => self.approvals.obtain(pending).await?,
-            Decision::Deny(denial) => {
-                return Err(CallError::Denied { code: denial.code(), message: denial.message().into_owned() });
+        let (permit, mut exec) = match decision {
+            Decision::Ask(pending) => self.approved((caller, &rules), tool, call, pending, entry).await?,
+            decision => {
+                entry.decided(&decision).await?; // durable before anything is changed
+                match decision {
+                    Decision::Allow(permit, _) => (permit, Vec::new()),
+                    Decision::Deny(denial) => return Err(denial.into()),
+                    Decision::Ask(_) => return Err(CallError::Internal),
+                }
             }
         };
         let changes = permit.operation().effect.changes();
@@ -153,7 +177,7 @@ impl Pipeline {
             _ => self.executors.run(permit, gone, &call.progress).await?,
         };
         failpoint("after-run");
-        let exec = reply::executions(&raw);
+        exec.extend(reply::executions(&raw));
         if let Some(outcome) = raw.outputs.last().and_then(StepOutput::unfinished) {
             return Err(CallError::Unfinished { outcome, changes, exec });
         }

@@ -1,5 +1,7 @@
 //! What is kept: SQLite in the data directory, one file a table, the only SQL. Knows rows, not rules.
 
+mod approvals;
+mod approver_keys;
 mod directory;
 mod inspection;
 mod leaves;
@@ -10,6 +12,8 @@ mod tokens;
 
 use std::path::Path;
 
+pub use approvals::{ApprovalRow, ApprovalSelection, VoteRow};
+pub use approver_keys::ApproverKeyRow;
 pub(crate) use directory::check_private;
 pub use directory::{DirectoryError, DirectoryLock, Holder, check_directory, prepare_directory};
 pub use inspection::{Inspection, Whole, inspect};

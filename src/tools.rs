@@ -44,7 +44,7 @@ mod target_inspect;
 mod token_inspect;
 mod token_revoke;
 
-pub use kit::{Kind, PlanContext, Spec, ToolError, schema_of};
+pub use kit::{Kind, PlanContext, Settled, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
 
 use crate::model::{Content, Operation, RawOutput};
@@ -96,6 +96,22 @@ pub trait Tool: Sync {
     /// The operation these arguments ask for. Pure: the same arguments and registry give the same operation.
     /// Errors name the argument and what would be right.
     fn plan(&self, arguments: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError>;
+
+    /// The arguments of the dry run that shows people what a call with `arguments` would do; none where there is nothing
+    /// to preview.
+    fn preview(&self, arguments: &Map<String, Value>) -> Option<Map<String, Value>> {
+        let schema = (self.spec().input)();
+        schema.pointer("/properties/dry_run")?;
+        let mut arguments = arguments.clone();
+        arguments.insert("dry_run".to_owned(), true.into());
+        Some(arguments)
+    }
+
+    /// What people agree to beyond `arguments`: the arguments that hold the run to what `preview` found, and what else
+    /// of the world has to be found the same again. Errors where the preview says that a run would be refused.
+    fn settle(&self, arguments: &Map<String, Value>, _preview: &Content) -> Result<Settled, ToolError> {
+        Ok(Settled::unchanged(arguments))
+    }
 
     /// The answer, from what the steps gave. Called only where every step came to an end by itself
     /// ([`crate::model::StepOutcome::Exited`], any status) or answered; the other outcomes are errors of their own.

@@ -101,6 +101,7 @@ fn assembled(config: &Config, targets: Vec<Target>, site: SitePolicy, config_sha
         registry: Registry::new(targets),
         probe: config.probe.clone(),
         files: config.files.clone(),
+        approvals: config.approvals.clone(),
         profile: config.profile.as_str(),
         config_sha256,
     }

@@ -10,11 +10,12 @@ use ring::{
 use serde_json::{Map, Value};
 
 use super::{
-    Audit, Execution, Record, Status, Unrecorded,
+    ApprovalFacts, Audit, Execution, Record, Status, Unrecorded,
     writer::{Body, Leaf},
 };
 use crate::{
-    model::{Operation, canonical_json, failpoint, hex},
+    approval::{Agreement, Asked},
+    model::{ApprovalId, Operation, canonical_json, failpoint, hex},
     policy::Decision,
 };
 
@@ -97,6 +98,32 @@ impl Entry {
         self.record.intent_seq = Some(seq);
         self.intent = Some(seq);
         Ok(())
+    }
+
+    /// People are asked about this.
+    pub fn asked(&mut self, asked: &Asked) {
+        self.record.approval = Some(ApprovalFacts {
+            id: asked.id.to_string(),
+            operation_hash: Some(asked.operation_hash.clone()),
+            ..ApprovalFacts::default()
+        });
+    }
+
+    /// The caller says that people agreed to this under `id`.
+    pub fn refers_to(&mut self, id: &ApprovalId) {
+        let id = self.audit.guard.text(id.as_str()).text;
+        self.record.approval = Some(ApprovalFacts { id, ..ApprovalFacts::default() });
+    }
+
+    /// People agreed to it.
+    pub fn agreed(&mut self, agreement: &Agreement) {
+        self.record.approval = Some(agreement.into());
+        self.record.approved = true;
+    }
+
+    /// It does not run after all.
+    pub fn not_agreed(&mut self) {
+        self.record.approved = false;
     }
 
     /// Whether the intent is in the log: then the outcome is owed, whatever happens.

@@ -8,9 +8,10 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::Refusal;
 use crate::{
+    approval::{Agreement, Approver, Event},
     auth::{Caller, Claims},
     guard::Guard,
-    model::{CorrelationId, EngagementId, Jti, ScopeSet, TargetId, canonical_json},
+    model::{CorrelationId, EngagementId, Jti, ScopeSet, Strength, TargetId, canonical_json},
     store::StoredLeaf,
     tailnet::Peer,
 };
@@ -25,6 +26,8 @@ pub enum Status {
     Ok,
     /// Tried, and it did not work.
     Failed,
+    /// Nothing ran: people are asked.
+    Asked,
     /// Refused: identity, token, policy or approval.
     Denied,
     /// Refused: too many.
@@ -44,6 +47,8 @@ pub enum Status {
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
 pub struct Record {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalFacts>,
     pub approved: bool,
     /// In canonical form.
     pub args: Box<RawValue>,
@@ -97,6 +102,45 @@ pub struct Record {
     pub timestamp: Timestamp,
     pub tool: Option<String>,
     pub v: u32,
+}
+
+/// The question to people that a record belongs to.
+#[derive(Clone, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
+pub struct ApprovalFacts {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<ApproverFacts>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_hash: Option<String>,
+}
+
+/// Somebody who decided.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
+pub struct ApproverFacts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    pub login: String,
+    pub strength: Strength,
+}
+
+impl From<&Agreement> for ApprovalFacts {
+    fn from(agreement: &Agreement) -> Self {
+        let facts = |approver: &Approver| ApproverFacts {
+            key_id: approver.key_id.clone(),
+            login: approver.login.clone(),
+            strength: approver.strength,
+        };
+        Self {
+            approvers: agreement.approvers.iter().map(facts).collect(),
+            break_glass: agreement.break_glass,
+            id: agreement.id.clone(),
+            operation_hash: Some(agreement.operation_hash.clone()),
+        }
+    }
 }
 
 /// The other end of the connection.
@@ -160,6 +204,7 @@ impl PeerFacts {
 impl Record {
     fn new(kind: &'static str, correlation_id: CorrelationId, timestamp: Timestamp) -> Self {
         Self {
+            approval: None,
             approved: false,
             args: empty(),
             args_commitment: None,
@@ -263,6 +308,25 @@ impl Record {
         record
     }
 
+    /// What happened to a question: asked by a call, whose correlation id it has.
+    pub(super) fn of_event(event: &Event<'_>, guard: &Guard, now: Timestamp) -> Self {
+        let mut record = Self::new("approval", event.correlation, now);
+        record.tool = Some(event.act.to_owned());
+        record.engagement = event.engagement.clone();
+        record.target = event.target.clone();
+        record.approval = event.approval.as_ref().map(ApprovalFacts::from);
+        record.subject = event.by.map(|person| person.login().to_owned());
+        record.tailscale = event.by.and_then(|person| person.peer()).map(PeerFacts::of).unwrap_or_default();
+        let cleaned = guard.arguments(&event.details);
+        record.set_args(&cleaned.arguments);
+        record.redactions = cleaned.redactions;
+        match &event.refused {
+            None => record.ended(Status::Ok, None, None),
+            Some((code, why)) => record.ended(Status::Denied, Some(code), Some(guard.text(why).text)),
+        }
+        record
+    }
+
     /// Sets the arguments, in canonical form.
     pub(super) fn set_args(&mut self, args: &Map<String, Value>) {
         let canonical = canonical_json(args).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -284,7 +348,7 @@ impl Record {
     pub(super) fn ended(&mut self, status: Status, code: Option<&'static str>, error: Option<String>) {
         self.status = status;
         self.result_status = match status {
-            Status::Pending => "pending",
+            Status::Pending | Status::Asked => "pending",
             Status::Ok => "success",
             _ => "error",
         };

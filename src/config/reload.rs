@@ -27,6 +27,7 @@ impl Config {
             files,
             guard,
             probe: _,
+            approvals,
             log,
             policy: _,
             engagements: _,
@@ -89,6 +90,13 @@ impl Config {
         }
         if *guard != new.guard {
             keys.push("guard");
+        }
+        // Who may say yes changes at once; where messages go is built into running parts.
+        if approvals.webhooks != new.approvals.webhooks {
+            keys.push("approvals.webhooks");
+        }
+        if approvals.notify != new.approvals.notify {
+            keys.push("approvals.notify");
         }
         differing!(keys, Log, log, &new.log, level => "log.level", format => "log.format");
         keys

@@ -46,8 +46,7 @@ impl Asking {
 
     /// Calls `tool`: the envelope, or the refusal.
     pub(super) async fn call(&self, tool: &str, arguments: Map<String, Value>) -> Result<Value, Value> {
-        let call =
-            ToolCall { name: tool.into(), arguments, correlation: self.correlation, progress: Progress::default() };
+        let call = ToolCall::new(tool.into(), arguments, self.correlation, Progress::default());
         let running = self.pipeline.clone().call(self.caller.clone(), call, self.gone.clone());
         let reply = while_session(self.ended.as_ref(), &self.gone, running).await;
         if reply.is_error { Err(reply.body) } else { Ok(reply.body) }

@@ -95,12 +95,8 @@ impl ServerHandler for Server {
         let (caller, correlation) = entered(&context.extensions)?;
         let token = context.meta.get_progress_token();
         let progress = if token.is_some() { Progress::watched() } else { Progress::default() };
-        let call = ToolCall {
-            name: request.name.into_owned(),
-            arguments: request.arguments.unwrap_or_default(),
-            correlation,
-            progress: progress.clone(),
-        };
+        let arguments = request.arguments.unwrap_or_default();
+        let call = ToolCall::new(request.name.into_owned(), arguments, correlation, progress.clone());
         let running = self.pipeline.clone().call(caller, call, context.ct.clone());
         let ended = ended(&context.extensions);
         let running = while_session(ended.as_ref(), &context.ct, running);

@@ -58,6 +58,11 @@ text_id!(
     Jti
 );
 
+text_id!(
+    /// Names one approval: what `tailops approve` takes, e.g. `k3vd-9w2m-7qtp`.
+    ApprovalId
+);
+
 /// Joins everything that one request caused: HTTP, decision, execution, audit entries, log lines. A UUIDv7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -67,6 +72,14 @@ impl CorrelationId {
     /// A new id, unique and ordered by time.
     pub fn random() -> Self {
         Self(Uuid::now_v7())
+    }
+}
+
+impl std::str::FromStr for CorrelationId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
     }
 }
 

@@ -4,11 +4,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::reply::Envelope;
 use crate::{
-    approval::Unapproved,
+    approval::{Asked, Unapproved},
     audit::{Execution, Outcome, Status, Unrecorded},
     exec::ExecError,
     limits::Limited,
     model::{StepOutcome, Stopped},
+    policy::Denial,
     tools::ToolError,
 };
 
@@ -34,7 +35,12 @@ pub enum CallError {
         message: String,
     },
     /// No person said yes.
-    Unapproved(Unapproved),
+    Unapproved {
+        /// How it stands.
+        why: Unapproved,
+        /// What ran to show people what they are asked about.
+        exec: Vec<Execution>,
+    },
     /// No executor ran it.
     NotRun(ExecError),
     /// A step did not come to its own end.
@@ -78,8 +84,14 @@ impl From<Limited> for CallError {
 }
 
 impl From<Unapproved> for CallError {
-    fn from(unapproved: Unapproved) -> Self {
-        Self::Unapproved(unapproved)
+    fn from(why: Unapproved) -> Self {
+        Self::Unapproved { why, exec: Vec::new() }
+    }
+}
+
+impl From<Denial> for CallError {
+    fn from(denial: Denial) -> Self {
+        Self::Denied { code: denial.code(), message: denial.message().into_owned() }
     }
 }
 
@@ -98,7 +110,7 @@ impl CallError {
             Self::Plan(error) | Self::Failed { error, .. } => error.code,
             Self::Limited(_) => "rate_limited",
             Self::Denied { code, .. } => code,
-            Self::Unapproved(unapproved) => unapproved.code(),
+            Self::Unapproved { why, .. } => why.code(),
             Self::NotRun(error) => error.code(),
             Self::Unfinished { outcome, .. } => match outcome {
                 StepOutcome::Exited(_) => "failed",
@@ -125,7 +137,7 @@ impl CallError {
             Self::Plan(error) | Self::Failed { error, .. } => error.message.as_str().into(),
             Self::Limited(limited) => limited.to_string().into(),
             Self::Denied { message, .. } => message.as_str().into(),
-            Self::Unapproved(unapproved) => unapproved.to_string().into(),
+            Self::Unapproved { why, .. } => why.to_string().into(),
             Self::NotRun(error) => error.to_string().into(),
             Self::Unfinished { outcome, changes, .. } => unfinished(outcome, *changes).into(),
             Self::Unavailable(_) => "the gateway's database cannot be read now".into(),
@@ -138,8 +150,16 @@ impl CallError {
         match self {
             Self::Plan(error) | Self::Failed { error, .. } => error.hint.as_deref(),
             Self::Denied { .. } => Some("policy_explain shows every check; token_inspect shows what this token may do"),
-            Self::Unapproved(_) => Some("a dry run (dry_run: true) shows what would happen and needs no approval"),
+            Self::Unapproved { why, .. } => Some(why.hint()),
             Self::UnknownTool(_) => Some("tools/list shows the tools this token can use"),
+            _ => None,
+        }
+    }
+
+    /// What people were asked.
+    pub fn asked(&self) -> Option<&Asked> {
+        match self {
+            Self::Unapproved { why: Unapproved::Required { asked, .. }, .. } => Some(asked),
             _ => None,
         }
     }
@@ -155,7 +175,7 @@ impl CallError {
     /// What ran before it failed.
     pub fn exec(&self) -> &[Execution] {
         match self {
-            Self::Unfinished { exec, .. } | Self::Failed { exec, .. } => exec,
+            Self::Unapproved { exec, .. } | Self::Unfinished { exec, .. } | Self::Failed { exec, .. } => exec,
             _ => &[],
         }
     }
@@ -164,7 +184,9 @@ impl CallError {
         match self {
             Self::UnknownTool(_) | Self::Plan(_) => Status::Invalid,
             Self::Limited(_) => Status::Limited,
-            Self::Denied { .. } | Self::Unapproved(_) => Status::Denied,
+            Self::Unapproved { why: Unapproved::Required { .. }, .. } => Status::Asked,
+            Self::Unapproved { why: Unapproved::NotRecorded(_) | Unapproved::Store(_), .. } => Status::Failed,
+            Self::Denied { .. } | Self::Unapproved { .. } => Status::Denied,
             Self::Unfinished { outcome: StepOutcome::Stopped { limit: "cancelled", .. }, .. }
             | Self::NotRun(ExecError::Cancelled) => Status::Cancelled,
             _ => Status::Failed,
@@ -174,7 +196,9 @@ impl CallError {
     /// For the auditor: the caller's text, and what only the auditor may see.
     fn audit_text(&self) -> String {
         match self {
-            Self::Unavailable(error) => format!("{}: {error}", self.message()),
+            Self::Unavailable(error) | Self::Unapproved { why: Unapproved::Store(error), .. } => {
+                format!("{}: {error}", self.message())
+            }
             Self::Unfinished { outcome: StepOutcome::NotStarted(why) | StepOutcome::Lost(why), .. } => {
                 format!("{}: {why}", self.message())
             }
@@ -219,7 +243,7 @@ pub(super) fn outcome_of(result: &Result<Envelope, CallError>) -> Outcome {
         Err(error) => Outcome {
             status: error.status(),
             code: Some(error.code()),
-            error: Some(error.audit_text()),
+            error: (error.status() != Status::Asked).then(|| error.audit_text()),
             exec: error.exec().to_vec(),
             redactions: BTreeMap::new(),
         },

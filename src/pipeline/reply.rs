@@ -5,7 +5,7 @@ use std::time::Duration;
 use ring::digest;
 use serde_json::{Map, Value, json};
 
-use super::CallError;
+use super::{APPROVAL_ID, CallError};
 use crate::{
     audit::Execution,
     guard::{Guard, Injection, Output, Redactions},
@@ -125,6 +125,10 @@ impl Envelope {
                 "message": {"type": "string"},
                 "hint": {"type": "string"},
                 "retry_after_s": {"type": "integer"},
+                "approval_id": {"type": "string"},
+                "operation_hash": {"type": "string"},
+                "expires_at": {"type": "string"},
+                "decide_at": {"type": "string"},
             },
             "required": ["ok", "correlation_id"],
             "anyOf": [
@@ -171,6 +175,12 @@ impl Reply {
                 }
                 if let Some(seconds) = error.retry_after_s() {
                     body.insert("retry_after_s".into(), seconds.into());
+                }
+                if let Some(asked) = error.asked() {
+                    body.insert(APPROVAL_ID.into(), asked.id.as_str().into());
+                    body.insert("operation_hash".into(), asked.operation_hash.as_str().into());
+                    body.insert("expires_at".into(), asked.expires.to_string().into());
+                    body.insert("decide_at".into(), asked.decide_at.as_str().into());
                 }
                 if !error.exec().is_empty() {
                     body.insert("exec".into(), serde_json::to_value(error.exec()).unwrap_or_default());

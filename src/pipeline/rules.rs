@@ -5,7 +5,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::{config::Files, fleet::Registry, model::ProbeRules, policy::Policy};
+use crate::{
+    config::{Approvals, Files},
+    fleet::Registry,
+    model::ProbeRules,
+    policy::Policy,
+};
 
 /// One reading of the configuration, as far as calls depend on it.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub struct Rules {
     pub probe: ProbeRules,
     /// What may be written into files.
     pub files: Files,
+    /// Who may say yes, and how they are asked.
+    pub approvals: Approvals,
     /// The configuration's profile.
     pub profile: &'static str,
     /// Hex SHA-256 of the configuration.

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Judgement, Permit};
-use crate::model::Operation;
+use crate::model::{Operation, Strength};
 
 /// What one check said. Ordered by weight: a deny outweighs an ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -117,6 +118,27 @@ impl Pending {
     /// How many people must agree, at least one.
     pub fn quorum(&self) -> u32 {
         self.judgement.quorum().max(1)
+    }
+
+    /// The permit of what people agreed to: only `approval` asks for it, once they did. `how` names the agreement.
+    pub(crate) fn agreed(self, how: &str, now: Timestamp) -> Permit {
+        let rule = format!("{}; {how}", self.judgement.rule());
+        Permit::mint(self.operation, rule.into(), now)
+    }
+
+    /// The least strength of each yes.
+    pub fn strength(&self) -> Strength {
+        self.judgement.strength()
+    }
+
+    /// Every check, in order.
+    pub fn trace(&self) -> &[Check] {
+        self.judgement.trace()
+    }
+
+    /// The checks and policies that ask.
+    pub fn rule(&self) -> Cow<'static, str> {
+        self.judgement.rule()
     }
 
     /// The site policies that ask, by id.

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{Check, Verdict, site::Answer};
+use crate::model::Strength;
 
 /// What was said, and by which checks and policies.
 #[derive(Clone, Debug)]
@@ -52,6 +53,11 @@ impl Judgement {
             Verdict::Ask => self.site.as_ref().map_or(1, |answer| answer.quorum.max(1)),
             _ => 0,
         }
+    }
+
+    /// The least strength of each yes; the weakest unless site policy wants more.
+    pub fn strength(&self) -> Strength {
+        self.site.as_ref().map_or(Strength::Identity, |answer| answer.strength)
     }
 
     /// The code of a refusal or question; empty on a pass.

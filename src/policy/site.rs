@@ -25,7 +25,7 @@ use super::Verdict;
 use crate::{
     auth::Claims,
     config::{PolicyException, SiteFile},
-    model::{Effect, EngagementId, Operation, Risk, Scope, Target},
+    model::{Effect, EngagementId, Operation, Risk, Scope, Strength, Target},
     tailnet::Peer,
 };
 
@@ -116,6 +116,8 @@ pub(super) struct Answer {
     pub(super) detail: String,
     /// How many people must agree; 0 unless it asks.
     pub(super) quorum: u32,
+    /// The least strength of each yes.
+    pub(super) strength: Strength,
 }
 
 /// The evaluation itself failed, which denies.
@@ -178,6 +180,7 @@ impl Loaded {
                 detail: format!("the evaluation{named} failed, which denies: {why}"),
                 policies,
                 quorum: 0,
+                strength: Strength::Identity,
             }
         })
     }
@@ -198,7 +201,14 @@ impl Loaded {
         let ids = ids_of(&response);
         if response.decision() == Decision::Allow {
             let detail = format!("permitted by {}{note}", ids.join(", "));
-            return Ok(Answer { verdict: Verdict::Pass, code: "", policies: ids, detail, quorum: 0 });
+            return Ok(Answer {
+                verdict: Verdict::Pass,
+                code: "",
+                policies: ids,
+                detail,
+                quorum: 0,
+                strength: Strength::Identity,
+            });
         }
         let (asks, denies): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.ask(id).is_some());
         if asks.is_empty() || !denies.is_empty() {
@@ -218,6 +228,7 @@ impl Loaded {
             detail: format!("{}{people}{note}", reasons.join("; ")),
             policies: asks,
             quorum,
+            strength: Strength::Identity,
         })
     }
 
@@ -262,6 +273,7 @@ impl Loaded {
             detail: format!("{detail}{note}"),
             policies,
             quorum: 0,
+            strength: Strength::Identity,
         }
     }
 

@@ -85,8 +85,19 @@ impl Serialize for Grants {
     }
 }
 
+impl Approves {
+    /// Whether this covers an operation of `tool` with `risk`, on a target in `segment` where it has one. What names
+    /// segments does not cover a target without one.
+    pub fn covers(&self, risk: Risk, segment: Option<&str>, tool: &str) -> bool {
+        self.risks.as_ref().is_none_or(|risks| risks.contains(&risk))
+            && self.segments.as_ref().is_none_or(|segments| segment.is_some_and(|segment| segments.contains(segment)))
+            && self.tools.as_ref().is_none_or(|tools| tools.contains(tool))
+    }
+}
+
 impl Grant {
-    fn holds(&self, engagement: &EngagementId, target: Option<&TargetId>) -> bool {
+    /// Whether the rule is for `engagement`, and for `target` where there is one.
+    pub fn holds(&self, engagement: &EngagementId, target: Option<&TargetId>) -> bool {
         self.engagements.as_ref().is_none_or(|engagements| engagements.contains(engagement))
             && target.is_none_or(|target| self.targets.as_ref().is_none_or(|targets| targets.contains(target)))
     }

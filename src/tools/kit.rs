@@ -70,6 +70,22 @@ pub struct PlanContext<'a> {
     pub files: &'a Files,
 }
 
+/// What people agree to when they are asked about a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// The arguments it will run with: those of the call, with what the preview found where the tool checks that itself.
+    pub arguments: Map<String, Value>,
+    /// What else has to be found the same when it runs, by name.
+    pub world: Map<String, Value>,
+}
+
+impl Settled {
+    /// On nothing but `arguments`.
+    pub fn unchanged(arguments: &Map<String, Value>) -> Self {
+        Self { arguments: arguments.clone(), world: Map::new() }
+    }
+}
+
 /// Why a tool could not plan or could not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -1,0 +1,174 @@
+//! What policy asks people about: shown to them as a dry run sees it, settled on what the dry run found, asked, and run
+//! once they agreed to exactly that.
+
+use serde_json::{Map, Value, json};
+
+use super::{CallError, Pipeline, Rules, ToolCall, reply};
+use crate::{
+    approval::{Asking, Paper, Unapproved},
+    audit::{Entry, Execution},
+    auth::Caller,
+    model::{ApprovalId, Content, Effect, Operation, Step, StepOutput},
+    policy::{Decision, Pending, Permit},
+    tools::{Settled, Tool, ToolError},
+};
+
+/// An operation that needs a yes, as it would run on the world as it is.
+struct Ready {
+    pending: Pending,
+    paper: Paper,
+    shown: Map<String, Value>,
+    preview: Option<Value>,
+    exec: Vec<Execution>,
+}
+
+impl Pipeline {
+    /// A permit for what policy asks about in `pending`, if people agreed to it; otherwise they are asked. What ran for
+    /// the preview comes along.
+    pub(super) async fn approved(
+        &self,
+        who: (&Caller, &Rules),
+        tool: &'static dyn Tool,
+        call: &ToolCall,
+        pending: Pending,
+        entry: &mut Entry,
+    ) -> Result<(Permit, Vec<Execution>), CallError> {
+        let (caller, rules) = who;
+        let id = call.approval_id()?;
+        if id.is_none() {
+            let decision = Decision::Ask(pending);
+            entry.decided(&decision).await?;
+            let Decision::Ask(pending) = decision else { return Err(CallError::Internal) };
+            self.approvals.answerable(&rules.approvals, caller, &pending).await?;
+            let ready = self.ready(who, tool, call).await?;
+            let exec = ready.exec;
+            let asking = Asking {
+                caller,
+                pending: &ready.pending,
+                paper: &ready.paper,
+                shown: ready.shown,
+                preview: ready.preview,
+                correlation: call.correlation,
+            };
+            let asked = self.approvals.ask(&rules.approvals, asking).await;
+            let why = match asked {
+                Ok(asked) => {
+                    entry.asked(&asked);
+                    Unapproved::Required { why: ready.pending.why().into_owned(), asked: Box::new(asked) }
+                }
+                Err(why) => why,
+            };
+            return Err(CallError::Unapproved { why, exec });
+        }
+        let id = id.unwrap_or_else(|| ApprovalId::from(""));
+        entry.refers_to(&id);
+        let ready = self.ready(who, tool, call).await?;
+        let exec = ready.exec;
+        let unapproved = |why| CallError::Unapproved { why, exec: exec.clone() };
+        let asking = Asking {
+            caller,
+            pending: &ready.pending,
+            paper: &ready.paper,
+            shown: ready.shown,
+            preview: ready.preview,
+            correlation: call.correlation,
+        };
+        let agreement = self.approvals.agreed(&rules.approvals, &id, &asking).await.map_err(unapproved)?;
+        entry.planned(ready.pending.operation());
+        entry.agreed(&agreement);
+        let decision = Decision::Ask(ready.pending);
+        entry.decided(&decision).await?; // with whose yes it is, durable before anything is changed
+        let Decision::Ask(pending) = decision else { return Err(CallError::Internal) };
+        match self.approvals.take(&agreement, pending).await {
+            Ok(permit) => Ok((permit, exec)),
+            Err(why) => {
+                entry.not_agreed();
+                Err(unapproved(why))
+            }
+        }
+    }
+
+    /// The operation of `call` on the world as a dry run finds it now.
+    async fn ready(
+        &self,
+        who: (&Caller, &Rules),
+        tool: &'static dyn Tool,
+        call: &ToolCall,
+    ) -> Result<Ready, CallError> {
+        let (caller, rules) = who;
+        let context = self.plan_context(caller, rules);
+        let previewed = match tool.preview(&call.arguments) {
+            None => None,
+            Some(arguments) => {
+                let operation = tool.plan(&arguments, &context)?;
+                Some(self.previewed(who, tool, operation).await?)
+            }
+        };
+        let (Settled { arguments, world }, preview, exec) = match previewed {
+            None => (Settled::unchanged(&call.arguments), None, Vec::new()),
+            Some((content, exec)) => {
+                let settled = match tool.settle(&call.arguments, &content) {
+                    Ok(settled) => settled,
+                    Err(error) => return Err(CallError::Failed { error, exec }),
+                };
+                let (shown, _, _) = self.guard.release(content).into_parts();
+                let shown = json!({
+                    "data": shown.data, "before": shown.before, "after": shown.after, "warnings": shown.warnings,
+                    "partial": shown.partial, "truncated": shown.truncated,
+                });
+                (settled, Some(shown), exec)
+            }
+        };
+        let operation = tool.plan(&arguments, &context)?;
+        let pending = match rules.policy.decide(caller, operation, self.clock.now()) {
+            Decision::Ask(pending) => pending,
+            Decision::Deny(denial) => return Err(denial.into()),
+            // Policy asked a moment ago.
+            Decision::Allow(..) => return Err(CallError::Internal),
+        };
+        let paper = Paper::of(caller, pending.operation(), &world).ok_or(CallError::Internal)?;
+        let shown = self.guard.arguments(&paper.document()).arguments;
+        Ok(Ready { pending, paper, shown, preview, exec })
+    }
+
+    /// What the dry run `operation` finds, for the people who are asked.
+    async fn previewed(
+        &self,
+        (caller, rules): (&Caller, &Rules),
+        tool: &'static dyn Tool,
+        operation: Operation,
+    ) -> Result<(Content, Vec<Execution>), CallError> {
+        if !operation.dry_run || operation.effect != Effect::Read {
+            return Err(CallError::Internal);
+        }
+        let permit = rules.policy.preview(caller, operation, self.clock.now())?;
+        let raw = match permit.operation().steps.first() {
+            Some(Step::Gateway(_)) => self.answers.run(caller, rules, permit).await?,
+            _ => {
+                let (cancel, progress) = Default::default();
+                self.executors.run(permit, &cancel, &progress).await?
+            }
+        };
+        let exec = reply::executions(&raw);
+        if let Some(outcome) = raw.outputs.last().and_then(StepOutput::unfinished) {
+            return Err(CallError::Unfinished { outcome, changes: false, exec });
+        }
+        match tool.render(&raw) {
+            Ok(content) => Ok((content, exec)),
+            Err(error) => Err(CallError::Failed { error, exec }),
+        }
+    }
+}
+
+impl ToolCall {
+    /// The approval that the caller refers to.
+    fn approval_id(&self) -> Result<Option<ApprovalId>, CallError> {
+        match &self.approval {
+            None => Ok(None),
+            Some(Value::String(id)) if (1..=64).contains(&id.len()) && id.is_ascii() => {
+                Ok(Some(ApprovalId::from(id.as_str())))
+            }
+            Some(_) => Err(ToolError::invalid("approval_id", "must be the id that approval_required answered").into()),
+        }
+    }
+}
