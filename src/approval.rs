@@ -11,6 +11,7 @@ mod event;
 mod paper;
 mod person;
 mod right;
+mod statement;
 mod ticking;
 mod used;
 mod view;
@@ -29,6 +30,7 @@ pub use self::{
     paper::{Paper, hash_of},
     person::{NotAPerson, Person, Place, folded},
     right::NoRight,
+    statement::{NAMESPACE, Statement, Unfit},
     view::{ApprovalView, State, VoteView},
 };
 use crate::{
