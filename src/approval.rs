@@ -26,7 +26,7 @@ use self::ticking::Ticking;
 pub use self::{
     ask::Asked,
     decide::{Ballot, Undecided},
-    event::{Agreement, Approver, Event, NotRecorded, Recorder},
+    event::{Agreement, Approver, Event, NotRecorded, Recorder, Signed},
     paper::{Paper, hash_of},
     person::{NotAPerson, Person, Place, folded},
     right::NoRight,

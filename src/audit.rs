@@ -19,7 +19,7 @@ pub use entry::{Entry, Outcome};
 use futures_util::future::BoxFuture;
 pub use gate::Unrecorded;
 pub use query::{Export, Page};
-pub use record::{ApprovalFacts, ApproverFacts, Execution, Folded, HttpFacts, PeerFacts, Record, Status};
+pub use record::{ApprovalFacts, ApproverFacts, Execution, Folded, HttpFacts, PeerFacts, Record, SignedFacts, Status};
 use serde_json::{Map, Value};
 pub use strays::{Stray, strays};
 use tokio::task::JoinHandle;

@@ -173,6 +173,7 @@ impl Approvals {
                         ..Agreement::default()
                     }),
                     by: None,
+                    signed: None,
                     details: serde_json::Map::new(),
                     refused: None,
                 })

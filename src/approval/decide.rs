@@ -196,6 +196,7 @@ fn event<'a>(
             break_glass: false,
         }),
         by: Some(person),
+        signed: None,
         details,
         refused,
     }

@@ -22,10 +22,23 @@ pub struct Event<'a> {
     pub approval: Option<Agreement>,
     /// Who did it; none where it happened by itself.
     pub by: Option<&'a Person>,
-    /// More: what was signed, the comment.
+    /// What was signed, where it was; checked before.
+    pub signed: Option<Signed>,
+    /// More: the comment.
     pub details: Map<String, Value>,
     /// Why it was refused: code and text.
     pub refused: Option<(&'static str, String)>,
+}
+
+/// A checked signature with all that is needed to check it again: recorded as it is, untouched by redaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The text that was signed: [`super::Statement`].
+    pub statement: String,
+    /// Over it: SSHSIG, armored.
+    pub signature: String,
+    /// The key that made it, as one line of OpenSSH without a comment.
+    pub public_key: String,
 }
 
 /// What people agreed to, as the record names it.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::Refusal;
 use crate::{
-    approval::{Agreement, Approver, Event},
+    approval::{Agreement, Approver, Event, Signed},
     auth::{Caller, Claims},
     guard::Guard,
     model::{CorrelationId, EngagementId, Jti, ScopeSet, Strength, TargetId, canonical_json},
@@ -115,6 +115,24 @@ pub struct ApprovalFacts {
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedFacts>,
+}
+
+/// A checked signature, as it came, with all that is needed to check it again.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
+pub struct SignedFacts {
+    pub public_key: String,
+    pub signature: String,
+    pub statement: String,
+}
+
+impl From<&Signed> for SignedFacts {
+    fn from(signed: &Signed) -> Self {
+        let Signed { statement, signature, public_key } = signed.clone();
+        Self { public_key, signature, statement }
+    }
 }
 
 /// Somebody who decided.
@@ -139,6 +157,7 @@ impl From<&Agreement> for ApprovalFacts {
             break_glass: agreement.break_glass,
             id: agreement.id.clone(),
             operation_hash: Some(agreement.operation_hash.clone()),
+            signed: None,
         }
     }
 }
@@ -315,6 +334,9 @@ impl Record {
         record.engagement = event.engagement.clone();
         record.target = event.target.clone();
         record.approval = event.approval.as_ref().map(ApprovalFacts::from);
+        if let Some(facts) = &mut record.approval {
+            facts.signed = event.signed.as_ref().map(SignedFacts::from);
+        }
         record.subject = event.by.map(|person| person.login().to_owned());
         record.tailscale = event.by.and_then(|person| person.peer()).map(PeerFacts::of).unwrap_or_default();
         let cleaned = guard.arguments(&event.details);
