@@ -53,6 +53,7 @@ pub struct App {
     pipeline: Arc<Pipeline>,
     standing: Arc<Standing>,
     threads: Arc<Threads>,
+    approvals: Arc<Approvals>,
     _lock: DirectoryLock,
 }
 
@@ -199,6 +200,10 @@ impl App {
                 let (last, standing) = (last.clone(), standing.clone());
                 async move { standing.follow(generation, last).await }
             }),
+            tokio::spawn({
+                let (last, approvals) = (last.clone(), approvals.clone());
+                async move { approvals.expire_until(last).await }
+            }),
             tokio::spawn(control.serve(
                 Arc::new(move || {
                     let facts = facts.clone();
@@ -226,6 +231,7 @@ impl App {
             pipeline,
             standing,
             threads,
+            approvals,
             _lock: lock,
         })
     }
@@ -233,6 +239,11 @@ impl App {
     /// The addresses it listens on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What people are asked.
+    pub fn approvals(&self) -> &Arc<Approvals> {
+        &self.approvals
     }
 
     /// The database.

@@ -5,9 +5,11 @@
 //! A question is *pending* until it is *denied* (one no is enough), *expired* or *used*. It is agreed to while enough
 //! different people who have the right now have said yes: that is looked up when it is about to run, not remembered.
 
+mod act;
 mod ask;
 mod decide;
 mod event;
+mod expiry;
 mod paper;
 mod person;
 mod right;
@@ -24,9 +26,10 @@ use tokio::sync::Mutex;
 
 use self::ticking::Ticking;
 pub use self::{
+    act::Act,
     ask::Asked,
     decide::{Ballot, Undecided},
-    event::{Agreement, Approver, Event, NotRecorded, Recorder, Signed},
+    event::{Agreement, Approver, Begun, Event, NotRecorded, Recorder, Signed},
     paper::{Paper, hash_of},
     person::{NotAPerson, Person, Place, folded},
     right::NoRight,
@@ -193,18 +196,22 @@ impl Approvals {
         Ok(now)
     }
 
-    /// The open question `id`, or why it is open no more. What has expired is ended here and now.
-    async fn open_one(&self, row: ApprovalRow, now: Timestamp) -> Result<ApprovalRow, Unapproved> {
-        let id = ApprovalId::from(row.id.as_str());
-        match row.state.as_str() {
-            "pending" if now < row.expires_at => Ok(row),
-            "pending" => {
-                self.expire(&row, now).await?;
-                Err(Unapproved::Expired(id))
-            }
-            "denied" => Err(Unapproved::Denied(id)),
-            "used" => Err(Unapproved::Used(id)),
-            _ => Err(Unapproved::Expired(id)),
+    /// Errors unless the question is open. What has expired is ended here and now: only for whoever has the turn.
+    async fn open_one(&self, row: &ApprovalRow, now: Timestamp) -> Result<(), Unapproved> {
+        if row.state == "pending" && now >= row.expires_at {
+            self.expire(row, now).await?;
         }
+        is_open(row, now)
+    }
+}
+
+/// Errors with how the question ended, unless it is open.
+fn is_open(row: &ApprovalRow, now: Timestamp) -> Result<(), Unapproved> {
+    let id = ApprovalId::from(row.id.as_str());
+    match row.state.as_str() {
+        "pending" if now < row.expires_at => Ok(()),
+        "denied" => Err(Unapproved::Denied(id)),
+        "used" => Err(Unapproved::Used(id)),
+        _ => Err(Unapproved::Expired(id)),
     }
 }

@@ -32,7 +32,7 @@ use self::{
     writer::{Leaf, Writer},
 };
 use crate::{
-    approval::{Event, NotRecorded, Recorder},
+    approval::{Begun, Event, NotRecorded, Recorder},
     auth::{Caller, Claims},
     guard::Guard,
     model::{Clock, CorrelationId},
@@ -189,6 +189,19 @@ impl Audit {
         self.writer.append(Leaf::of(record)).await.map(drop).map_err(|Unrecorded| NotRecorded)
     }
 
+    async fn begin_act(&self, event: Event<'_>) -> Result<Begun, NotRecorded> {
+        self.gate.check().map_err(|Unrecorded| NotRecorded)?;
+        let record = Record::of_act(&event, &self.guard, self.clock.now());
+        let leaf = Leaf { opens: true, ..Leaf::of(record) };
+        self.writer.append(leaf).await.map(Begun).map_err(|Unrecorded| NotRecorded)
+    }
+
+    async fn finish_act(&self, Begun(seq): Begun, event: Event<'_>) -> Result<(), NotRecorded> {
+        let record = Record::of_act(&event, &self.guard, self.clock.now()).ending(seq, &event, &self.guard);
+        let leaf = Leaf { closes: Some(seq), owed: true, ..Leaf::of(record) };
+        self.writer.append(leaf).await.map(drop).map_err(|Unrecorded| NotRecorded)
+    }
+
     /// Reads the log.
     pub fn reader(&self) -> &LeafReader {
         &self.reader
@@ -212,5 +225,17 @@ impl Audit {
 impl Recorder for Audit {
     fn record<'a>(&'a self, event: Event<'a>) -> BoxFuture<'a, Result<(), NotRecorded>> {
         Box::pin(self.note(event))
+    }
+
+    fn begin<'a>(&'a self, event: Event<'a>) -> BoxFuture<'a, Result<Begun, NotRecorded>> {
+        Box::pin(self.begin_act(event))
+    }
+
+    fn finish<'a>(&'a self, begun: Begun, event: Event<'a>) -> BoxFuture<'a, Result<(), NotRecorded>> {
+        Box::pin(self.finish_act(begun, event))
+    }
+
+    fn cleaned(&self, text: &str) -> String {
+        self.guard.text(text).text
     }
 }

@@ -13,7 +13,7 @@ mod tokens;
 use std::path::Path;
 
 pub use approvals::{ApprovalRow, ApprovalSelection, VoteRow};
-pub use approver_keys::ApproverKeyRow;
+pub use approver_keys::{ApproverKeyRow, KeyChange};
 pub(crate) use directory::check_private;
 pub use directory::{DirectoryError, DirectoryLock, Holder, check_directory, prepare_directory};
 pub use inspection::{Inspection, Whole, inspect};

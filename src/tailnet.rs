@@ -246,6 +246,12 @@ pub trait Node: Send + Sync + 'static {
         async { Err(unknown) }.boxed()
     }
 
+    /// The tailnet peer whose own address is `address`, as the tailnet knows it now: for looking again at somebody who
+    /// was at the other end of a connection before. Never for whoever claims to be at an address.
+    fn peer_at(&self, address: IpAddr) -> BoxFuture<'_, Result<Peer, Unidentified>> {
+        self.identify_relayed(address)
+    }
+
     /// What the node knows of itself and its tailnet, as of its last look. Never asks anybody.
     fn status(&self) -> Arc<NodeStatus>;
 

@@ -7,9 +7,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 
 use super::{
-    Approvals, Asking, Event, Person, Unapproved,
-    event::Agreement,
-    person::folded,
+    Approvals, Asking, Person, Unapproved,
+    person::{blurred, folded},
     right::{Matter, people_of},
 };
 use crate::{
@@ -35,11 +34,25 @@ pub struct Asked {
     pub decide_at: String,
 }
 
+impl Asked {
+    /// What is told of a question that was kept.
+    pub(super) fn of(row: ApprovalRow) -> Self {
+        Self {
+            decide_at: row.gateway,
+            id: row.id.into(),
+            operation_hash: row.operation_hash,
+            expires: row.expires_at,
+            quorum: row.quorum,
+        }
+    }
+}
+
 impl Approvals {
     /// Asks people about `asking`. Errors if nobody could answer or too much is open already.
     pub async fn ask(&self, settings: &config::Approvals, asking: Asking<'_>) -> Result<Asked, Unapproved> {
         let _turn = self.turn.lock().await;
         let now = self.seen().await?;
+        self.expire_due(now).await?;
         let (operation, token, peer) = (asking.pending.operation(), asking.caller.token(), asking.caller.peer());
         self.room(settings, token.jti.as_str()).await?;
         let row = ApprovalRow {
@@ -72,13 +85,7 @@ impl Approvals {
             ended_at: None,
         };
         self.store.insert_approval(&row).await?;
-        Ok(Asked {
-            decide_at: row.gateway.clone(),
-            id: row.id.into(),
-            operation_hash: row.operation_hash,
-            expires: row.expires_at,
-            quorum: row.quorum,
-        })
+        Ok(Asked::of(row))
     }
 
     /// Errors unless there is room for a question of `caller`'s and enough people could agree to it, as far as is known
@@ -101,8 +108,19 @@ impl Approvals {
 
     async fn room(&self, settings: &config::Approvals, jti: &str) -> Result<(), Unapproved> {
         let (all, own) = self.store.pending_approvals(Some(jti)).await?;
+        self.bounded(settings, all, own, "of this token")
+    }
+
+    /// Errors where as many questions are open as may be: `own` of whoever asks, `all` in all.
+    pub(super) fn bounded(
+        &self,
+        settings: &config::Approvals,
+        all: u32,
+        own: u32,
+        whose: &'static str,
+    ) -> Result<(), Unapproved> {
         if own >= settings.max_pending_per_token.get() {
-            return Err(Unapproved::TooMany("of this token"));
+            return Err(Unapproved::TooMany(whose));
         }
         if all >= settings.max_pending.get() {
             return Err(Unapproved::TooMany("in all"));
@@ -111,7 +129,7 @@ impl Approvals {
     }
 
     /// Why too few people could agree; none where enough could.
-    async fn nobody(
+    pub(super) async fn nobody(
         &self,
         settings: &config::Approvals,
         matter: &Matter,
@@ -129,7 +147,7 @@ impl Approvals {
             return Ok(Some("no approver is configured".to_owned()));
         }
         let could = |login: &&String| {
-            let own = matter.requesters.contains(*login);
+            let own = matter.requesters.contains(&blurred(login));
             let signed = signs(login);
             (!own || (!settings.second_person && signed)) && (least == Strength::Identity || signed)
         };
@@ -145,7 +163,7 @@ impl Approvals {
     }
 
     /// Where people decide, which signatures name: as configured, or by the names the node has.
-    fn origin(&self, settings: &config::Approvals) -> String {
+    pub(super) fn origin(&self, settings: &config::Approvals) -> String {
         if let Some(url) = &settings.url {
             return url.clone();
         }
@@ -156,30 +174,6 @@ impl Approvals {
             Some(name) => format!("http://{name}:{port}"),
             None => format!("http://{}", address.map_or_else(|| "localhost".to_owned(), |address| address.to_string())),
         }
-    }
-
-    /// Ends a question that nobody answered in time, on record.
-    pub(super) async fn expire(&self, row: &ApprovalRow, now: Timestamp) -> Result<(), Unapproved> {
-        if self.store.end_approval(&row.id, "expired", now).await? {
-            self.recorder
-                .record(Event {
-                    act: "approval.expired",
-                    correlation: correlation_of(row),
-                    engagement: Some(row.engagement.as_str().into()),
-                    target: row.target.as_deref().map(Into::into),
-                    approval: Some(Agreement {
-                        id: row.id.clone(),
-                        operation_hash: row.operation_hash.clone(),
-                        ..Agreement::default()
-                    }),
-                    by: None,
-                    signed: None,
-                    details: serde_json::Map::new(),
-                    refused: None,
-                })
-                .await?;
-        }
-        Ok(())
     }
 }
 
@@ -198,7 +192,7 @@ fn no_random() -> Unapproved {
 }
 
 /// 60 random bits in Crockford's base 32, which has no letters that look like digits: `k3vd-9w2m-7qtp`.
-fn new_id() -> Result<String, Unapproved> {
+pub(super) fn new_id() -> Result<String, Unapproved> {
     const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let mut random = [0; 12];
     SystemRandom::new().fill(&mut random).map_err(|_| no_random())?;
@@ -210,7 +204,7 @@ fn new_id() -> Result<String, Unapproved> {
     Ok(letters.chunks(4).map(|part| part.iter().collect::<String>()).collect::<Vec<_>>().join("-"))
 }
 
-fn random_hex() -> Result<String, Unapproved> {
+pub(super) fn random_hex() -> Result<String, Unapproved> {
     let mut random = [0; 16];
     SystemRandom::new().fill(&mut random).map_err(|_| no_random())?;
     Ok(hex(&random))

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    Agreement, Approvals, Approver, Event, NoRight, NotRecorded, Person, Unapproved,
+    Agreement, Approvals, Approver, Event, NoRight, NotRecorded, Person, Place, Signed, Unapproved,
     ask::{correlation_of, strength_of},
     right::Matter,
 };
 use crate::{
     config,
-    model::{ApprovalId, Strength, Vote},
+    model::{ApprovalId, Strength, Vote, failpoint},
     store::{ApprovalRow, StoreError, VoteRow},
 };
 
@@ -38,9 +38,12 @@ pub enum Undecided {
     /// They may not.
     #[error(transparent)]
     NoRight(#[from] NoRight),
-    /// It is over.
+    /// It is over, or cannot be asked about.
     #[error("{0}")]
     Over(Unapproved),
+    /// What they agreed to can no more be done.
+    #[error("this cannot be done any more: the key was enrolled before, or does not count now")]
+    Impossible,
     /// They saw another operation than the one that is asked about.
     #[error("the operation_hash is not the one of this approval: look at it again")]
     OtherOperation,
@@ -66,6 +69,16 @@ pub enum Undecided {
     Store(String),
 }
 
+impl From<Unapproved> for Undecided {
+    fn from(why: Unapproved) -> Self {
+        match why {
+            Unapproved::NotRecorded(why) => Self::NotRecorded(why),
+            Unapproved::Store(why) => Self::Store(why),
+            why => Self::Over(why),
+        }
+    }
+}
+
 impl From<StoreError> for Undecided {
     fn from(error: StoreError) -> Self {
         Self::Store(error.to_string())
@@ -81,6 +94,7 @@ impl Undecided {
             Self::Over(over) => over.code(),
             Self::OtherOperation => "operation_changed",
             Self::Twice => "already_decided",
+            Self::Impossible => "act_impossible",
             Self::BadSignature(_) => "bad_signature",
             Self::Invalid { .. } => "invalid_arguments",
             Self::NotRecorded(_) => "audit_unavailable",
@@ -89,11 +103,23 @@ impl Undecided {
     }
 }
 
+impl Undecided {
+    /// Whether a refusal is put on record: what was wrong with the word, and not with its form or with us.
+    fn is_recorded(&self) -> bool {
+        match self {
+            Self::NoRight(_) | Self::OtherOperation | Self::Twice | Self::BadSignature(_) => true,
+            Self::Over(over) => matches!(over, Unapproved::Denied(_) | Unapproved::Expired(_) | Unapproved::Used(_)),
+            Self::Unknown(_) | Self::Invalid { .. } | Self::Impossible | Self::NotRecorded(_) | Self::Store(_) => false,
+        }
+    }
+}
+
 /// The longest comment, in characters.
 const LONGEST_COMMENT: usize = 500;
 
 impl Approvals {
-    /// Takes what `person` says. Returns once it is recorded and kept.
+    /// Takes what `person` says. Returns once it is recorded and kept, and, for an act that enough people agreed to by
+    /// this, done. One no ends a question, also of somebody who said yes before.
     pub async fn decide(
         &self,
         settings: &config::Approvals,
@@ -103,14 +129,18 @@ impl Approvals {
         if ballot.comment.chars().count() > LONGEST_COMMENT || ballot.comment.chars().any(char::is_control) {
             return Err(Undecided::Invalid { field: "comment", wanted: "must be one line of at most 500 characters" });
         }
+        // Others read it.
+        let ballot = Ballot { comment: self.recorder.cleaned(&ballot.comment), ..ballot.clone() };
         let _turn = self.turn.lock().await;
         let now = self.seen().await?;
         let unknown = || Undecided::Unknown(ballot.id.clone());
         let row = self.store.approval(ballot.id.as_str()).await?.ok_or_else(unknown)?;
         let matter = Matter::of(&row).ok_or_else(unknown)?;
-        let result = self.judged(settings, person, ballot, &row, &matter, now).await;
-        if let Err(why @ (Undecided::NoRight(_) | Undecided::BadSignature(_) | Undecided::OtherOperation)) = &result {
-            self.recorder.record(event(&row, person, ballot, None, Some((why.code(), why.to_string())))).await?;
+        let result = self.judged(settings, person, &ballot, &row, &matter, now).await;
+        if let Err(why) = &result
+            && why.is_recorded()
+        {
+            self.recorder.record(event(&row, person, &ballot, None, Some((why.code(), why.to_string())))).await?;
         }
         // Whoever has nothing to do with it does not learn that it exists.
         result.map_err(|why| if why == Undecided::NoRight(NoRight::NotNamed) { unknown() } else { why })
@@ -125,46 +155,84 @@ impl Approvals {
         matter: &Matter,
         now: Timestamp,
     ) -> Result<ApprovalRow, Undecided> {
-        let (person, key) = match &ballot.signature {
-            Some(_) => return Err(Undecided::BadSignature("not supported".into())),
-            None => (person.clone(), None::<String>),
-        };
-        let strength = if key.is_some() { Strength::Signature } else { Strength::Identity };
-        match ballot.vote {
-            Vote::Approve => {
-                matter.may_approve(settings, &person, strength, strength_of(row).max(settings.strength))?;
-            }
-            Vote::Deny => matter.may_deny(settings, &person)?,
+        // On the gateway's own host only the signature says who it is. Everybody else hears of a signature that does not
+        // fit only where they may know of the question.
+        if !matches!(person.place(), Place::Host { .. }) {
+            matter.may_deny(settings, person)?;
         }
-        let row = self.open_one(row.clone(), now).await.map_err(Undecided::Over)?;
+        let word = self.word(person, ballot, row).await?;
+        let (person, strength) = (&word.person, word.strength());
+        let least = strength_of(row).max(settings.strength);
+        match ballot.vote {
+            Vote::Approve => matter.may_approve(settings, person, strength, least)?,
+            Vote::Deny => matter.may_deny(settings, person)?,
+        }
+        self.open_one(row, now).await?;
         if row.operation_hash != ballot.operation_hash {
             return Err(Undecided::OtherOperation);
         }
-        let votes = self.store.votes(&row.id).await?;
-        if votes.iter().any(|vote| vote.login == person.folded()) {
+        let mut votes = self.store.votes(&row.id).await?;
+        let earlier = votes.iter().position(|vote| vote.login == person.folded());
+        if let Some(earlier) = earlier.map(|at| votes.remove(at))
+            && ballot.vote == Vote::Approve
+            // A yes that counts no more can be said again, and an unsigned one can be signed.
+            && !(earlier.key_id.is_none() && word.key_id.is_some())
+            && self.stands(settings, matter, least, &earlier).await?
+        {
             return Err(Undecided::Twice);
         }
-        let approver = Approver { login: person.folded(), strength, key_id: key.clone() };
+        let vote = VoteRow {
+            approval_id: row.id.clone(),
+            login: person.folded(),
+            vote: ballot.vote.as_str().to_owned(),
+            strength: strength.as_str().to_owned(),
+            place: serde_json::to_string(person.place()).unwrap_or_default(),
+            comment: ballot.comment.clone(),
+            key_id: word.key_id.clone(),
+            signature: word.signed.as_ref().map(|signed| signed.signature.clone()),
+            signed: word.signed.as_ref().map(|signed| signed.statement.clone()),
+            voted_at: now,
+        };
         // On record before it counts.
-        self.recorder.record(event(&row, &person, ballot, Some(approver), None)).await?;
-        self.store
-            .insert_vote(&VoteRow {
-                approval_id: row.id.clone(),
-                login: person.folded(),
-                vote: ballot.vote.as_str().to_owned(),
-                strength: strength.as_str().to_owned(),
-                place: serde_json::to_string(person.place()).unwrap_or_default(),
-                comment: ballot.comment.clone(),
-                key_id: key,
-                signature: ballot.signature.clone(),
-                signed: None,
-                voted_at: now,
-            })
-            .await?;
-        if ballot.vote == Vote::Deny {
-            self.store.end_approval(&row.id, "denied", now).await?;
+        let approver = Approver { login: person.folded(), strength, key_id: word.key_id.clone() };
+        let decided = event(row, person, ballot, Some(approver), None);
+        self.recorder.record(Event { signed: word.signed.clone(), ..decided }).await?;
+        failpoint("decision-recorded");
+        match ballot.vote {
+            Vote::Deny => self.store.vote(&vote, Some("denied")).await.map(drop)?,
+            Vote::Approve => {
+                votes.push(vote.clone());
+                let (standing, _) = self.standing(settings, matter, least, &votes).await?;
+                if row.kind == "act" && standing.len() >= row.quorum as usize {
+                    self.carry_out(row, &vote, standing).await?;
+                } else {
+                    self.store.vote(&vote, None).await?;
+                }
+            }
         }
         self.store.approval(&row.id).await?.ok_or_else(|| Undecided::Unknown(ballot.id.clone()))
+    }
+
+    /// Whose word it is, and how that is known.
+    async fn word(&self, person: &Person, ballot: &Ballot, _row: &ApprovalRow) -> Result<Word, Undecided> {
+        match &ballot.signature {
+            Some(_) => Err(Undecided::BadSignature("not supported".into())),
+            None => Ok(Word { person: person.clone(), key_id: None, signed: None }),
+        }
+    }
+}
+
+/// A person's word.
+struct Word {
+    person: Person,
+    /// The enrolled key that signed it.
+    key_id: Option<String>,
+    signed: Option<Signed>,
+}
+
+impl Word {
+    fn strength(&self) -> Strength {
+        if self.key_id.is_some() { Strength::Signature } else { Strength::Identity }
     }
 }
 
@@ -180,6 +248,7 @@ fn event<'a>(
         ("comment".to_owned(), Value::from(ballot.comment.as_str())),
         ("asked_by".to_owned(), Value::from(row.subject.as_str())),
         ("tool".to_owned(), Value::from(row.tool.as_str())),
+        ("from".to_owned(), serde_json::to_value(person.place()).unwrap_or_default()),
     ]);
     Event {
         act: match ballot.vote {
@@ -187,7 +256,7 @@ fn event<'a>(
             Vote::Deny => "approval.deny",
         },
         correlation: correlation_of(row),
-        engagement: Some(row.engagement.as_str().into()),
+        engagement: Some(row.engagement.as_str()).filter(|name| !name.is_empty()).map(Into::into),
         target: row.target.as_deref().map(Into::into),
         approval: Some(Agreement {
             id: row.id.clone(),

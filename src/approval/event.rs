@@ -70,8 +70,21 @@ pub struct Approver {
 #[error("decisions cannot be recorded now, so none is made")]
 pub struct NotRecorded;
 
+/// An event whose end is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun(pub i64);
+
 /// Keeps events for good.
 pub trait Recorder: Send + Sync + 'static {
     /// Returns once the event is durable.
     fn record<'a>(&'a self, event: Event<'a>) -> BoxFuture<'a, Result<(), NotRecorded>>;
+
+    /// Keeps that something is about to be done. Returns once that is durable: then the end is owed.
+    fn begin<'a>(&'a self, event: Event<'a>) -> BoxFuture<'a, Result<Begun, NotRecorded>>;
+
+    /// Keeps how it ended. On an error it is kept later.
+    fn finish<'a>(&'a self, begun: Begun, event: Event<'a>) -> BoxFuture<'a, Result<(), NotRecorded>>;
+
+    /// What may be kept and shown of a text that somebody wrote.
+    fn cleaned(&self, text: &str) -> String;
 }

@@ -88,6 +88,11 @@ impl Person {
         folded(&self.login)
     }
 
+    /// The login as those that may be the same person's are compared.
+    pub(super) fn blurred(&self) -> String {
+        blurred(&self.login)
+    }
+
     /// Where the word comes from.
     pub fn place(&self) -> &Place {
         &self.place
@@ -104,7 +109,14 @@ impl Person {
     }
 }
 
-/// `login` in the form in which two logins are compared.
+/// `login` in the form in which two logins are compared where one gives a right: they differ at most in the case of
+/// ASCII letters. A letter that only looks like another, or that Unicode folds into it, is another letter.
 pub fn folded(login: &str) -> String {
-    login.to_lowercase()
+    login.to_ascii_lowercase()
+}
+
+/// `login` in the form in which two logins are compared where being the same takes a right away: whoever could be the
+/// same person is taken for them.
+pub(super) fn blurred(login: &str) -> String {
+    login.trim().to_uppercase().to_lowercase()
 }

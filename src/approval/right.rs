@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::person::{Person, Place, folded};
+use super::person::{Person, Place, blurred, folded};
 use crate::{
     auth::Caller,
     config,
@@ -21,7 +21,7 @@ pub(super) struct Matter {
     pub(super) segment: Option<String>,
     pub(super) risk: Risk,
     pub(super) tool: String,
-    /// The logins that ask, folded: the connection's and the owner of the token.
+    /// The logins that ask, blurred: the connection's and the owner of the token.
     pub(super) requesters: BTreeSet<String>,
 }
 
@@ -65,7 +65,7 @@ impl Matter {
             segment: row.segment.clone(),
             risk: risks.into_iter().find(|risk| risk.as_str() == row.risk)?,
             tool: row.tool.clone(),
-            requesters: row.login.iter().chain([&row.owner]).map(|login| folded(login)).collect(),
+            requesters: row.login.iter().chain([&row.owner]).map(|login| blurred(login)).collect(),
         })
     }
 
@@ -80,8 +80,14 @@ impl Matter {
             segment: target.and_then(|target| target.segment.clone()),
             risk: operation.risk,
             tool: operation.tool.to_owned(),
-            requesters: login.into_iter().chain([caller.token().owner.as_str()]).map(folded).collect(),
+            requesters: login.into_iter().chain([caller.token().owner.as_str()]).map(blurred).collect(),
         }
+    }
+
+    /// The same, asked by the requesters of `other` too.
+    pub(super) fn also_asked_by(mut self, other: Self) -> Self {
+        self.requesters.extend(other.requesters);
+        self
     }
 
     /// Whether `person` may agree with a word of this strength; `least` is what the question wants.
@@ -93,7 +99,7 @@ impl Matter {
         least: Strength,
     ) -> Result<(), NoRight> {
         self.may_deny(settings, person)?;
-        if self.requesters.contains(&person.folded()) {
+        if self.is_requester(person) {
             match (settings.second_person, strength) {
                 (true, _) => return Err(NoRight::Requester),
                 (false, Strength::Identity) => return Err(NoRight::RequesterUnsigned),
@@ -105,11 +111,12 @@ impl Matter {
 
     /// Whether `person` may say no: whoever may say yes, and whoever asked.
     pub(super) fn may_deny(&self, settings: &config::Approvals, person: &Person) -> Result<(), NoRight> {
-        if self.is_named(settings, person) || self.requesters.contains(&person.folded()) {
-            Ok(())
-        } else {
-            Err(NoRight::NotNamed)
-        }
+        if self.is_named(settings, person) || self.is_requester(person) { Ok(()) } else { Err(NoRight::NotNamed) }
+    }
+
+    /// Whether `person` is, or could be, whoever asks.
+    fn is_requester(&self, person: &Person) -> bool {
+        self.requesters.contains(&person.blurred())
     }
 
     /// Whether the tailnet policy or the configuration gives `person` the right, whoever asks.
@@ -136,11 +143,19 @@ impl Matter {
     }
 }
 
+/// Whether anything gives `person` the right to say yes to something.
+pub(super) fn is_approver(settings: &config::Approvals, person: &Person) -> bool {
+    match person.grants() {
+        Some(Grants::Rules(rules)) => rules.iter().any(|rule| rule.approve.is_some()),
+        Some(Grants::Unrestricted) | None => settings.approvers.iter().any(|login| folded(login) == person.folded()),
+    }
+}
+
 /// The person who spoke from `place` as `login`, as the network knows them now. None where they cannot be found again.
 pub(super) async fn found_again(node: &dyn Node, login: &str, place: &Place) -> Option<Person> {
     match place {
         Place::Tailnet { node: id, address } => {
-            let peer = node.identify_relayed(*address).await.ok()?;
+            let peer = node.peer_at(*address).await.ok()?;
             let person = Person::of(&peer).ok()?;
             (peer.id == *id && person.folded() == folded(login)).then_some(person)
         }

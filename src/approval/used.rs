@@ -1,21 +1,39 @@
 //! Using an approval: looked at first, without a trace, and then used up, by one call of those that try.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
     Agreement, Approvals, Approver, Asking, Unapproved,
     ask::strength_of,
-    person::{Place, folded},
+    is_open,
+    person::{Place, blurred, folded},
     right::{Matter, found_again},
 };
 use crate::{
+    auth::Caller,
     config,
-    model::{ApprovalId, Strength},
+    model::{ApprovalId, Strength, Vote},
     policy::{Pending, Permit},
     store::{ApprovalRow, VoteRow},
 };
 
 impl Approvals {
+    /// Errors unless enough people have agreed to the question `id` of `caller`, and still do. Looks at nothing but
+    /// what is kept and at who has which rights now: for before anything runs for the sake of the call.
+    pub async fn settled(
+        &self,
+        settings: &config::Approvals,
+        id: &ApprovalId,
+        caller: &Caller,
+        pending: &Pending,
+    ) -> Result<(), Unapproved> {
+        let row = self.open_of(id, caller, self.ticking.now()).await?;
+        self.enough(settings, &row, caller, pending).await.map(drop)
+    }
+
     /// Whether people agreed to exactly `asking`, and still do: what there is to record before it is used up by
     /// [`Self::take`].
     pub async fn agreed(
@@ -24,39 +42,46 @@ impl Approvals {
         id: &ApprovalId,
         asking: &Asking<'_>,
     ) -> Result<Agreement, Unapproved> {
-        let now = self.ticking.now();
-        let (token, peer) = (asking.caller.token(), asking.caller.peer());
-        let row = self.store.approval(id.as_str()).await?;
-        // Somebody else's looks like one that does not exist.
-        let own = |row: &ApprovalRow| row.jti.as_deref() == Some(token.jti.as_str()) && row.peer == peer.id;
-        let row = row.filter(own).ok_or_else(|| Unapproved::Unknown(id.clone()))?;
-        let row = self.open_one(row, now).await?;
+        let row = self.open_of(id, asking.caller, self.ticking.now()).await?;
         if row.operation_hash != asking.paper.hash() {
             let what = difference(&row.operation, &asking.paper.document());
             return Err(Unapproved::Changed { id: id.clone(), what });
         }
-        let votes = self.store.votes(&row.id).await?;
-        let (approvers, lapsed) = self.standing(settings, &row, &votes).await?;
-        // Policy may have become stricter since.
-        let quorum = row.quorum.max(asking.pending.quorum());
-        let missing = quorum.saturating_sub(u32::try_from(approvers.len()).unwrap_or(u32::MAX));
-        if missing > 0 {
-            let why = match lapsed.as_slice() {
-                [] => "nobody else has decided yet".to_owned(),
-                lapsed => format!("the yes of {} counts no more", lapsed.join(", ")),
-            };
-            return Err(Unapproved::Pending { id: id.clone(), missing, why, expires: row.expires_at });
-        }
+        let approvers = self.enough(settings, &row, asking.caller, asking.pending).await?;
         Ok(Agreement { id: row.id, operation_hash: row.operation_hash, approvers, break_glass: false })
     }
 
-    /// Uses the approval up and gives the permit. Of several calls that try, one gets it.
-    pub async fn take(&self, agreement: &Agreement, pending: Pending) -> Result<Permit, Unapproved> {
+    /// Uses the approval up and gives the permit, if everybody in `agreement` still agrees and may. Of several calls that
+    /// try, one gets it.
+    pub async fn take(
+        &self,
+        settings: &config::Approvals,
+        agreement: &Agreement,
+        caller: &Caller,
+        pending: Pending,
+    ) -> Result<Permit, Unapproved> {
         let _turn = self.turn.lock().await;
         let id = ApprovalId::from(agreement.id.as_str());
         let now = self.seen().await?;
-        let row = self.store.approval(&agreement.id).await?.ok_or_else(|| Unapproved::Unknown(id.clone()))?;
-        let row = self.open_one(row, now).await?;
+        if let Some(row) = self.store.approval(&agreement.id).await? {
+            self.open_one(&row, now).await?;
+        }
+        let row = self.open_of(&id, caller, now).await?;
+        if row.operation_hash != agreement.operation_hash {
+            return Err(Unapproved::Unknown(id));
+        }
+        // Somebody may have lost the right since it was looked at, and the record names whose yes it is.
+        let standing = self.enough(settings, &row, caller, &pending).await?;
+        let gone: Vec<&str> = agreement
+            .approvers
+            .iter()
+            .filter(|approver| !standing.contains(approver))
+            .map(|approver| approver.login.as_str())
+            .collect();
+        if !gone.is_empty() {
+            let why = format!("the yes of {} counts no more", gone.join(", "));
+            return Err(Unapproved::Pending { id, missing: 1, why, expires: row.expires_at });
+        }
         if !self.store.end_approval(&row.id, "used", now).await? {
             return Err(Unapproved::Used(id));
         }
@@ -65,28 +90,74 @@ impl Approvals {
         Ok(pending.agreed(&how, self.clock.now()))
     }
 
-    /// Who has said yes and still has the right, and whose yes counts no more.
-    pub(super) async fn standing(
+    /// The open question `id` of `caller`.
+    async fn open_of(&self, id: &ApprovalId, caller: &Caller, now: Timestamp) -> Result<ApprovalRow, Unapproved> {
+        let (token, peer) = (caller.token(), caller.peer());
+        let row = self.store.approval(id.as_str()).await?;
+        // Somebody else's looks like one that does not exist.
+        let own = |row: &ApprovalRow| {
+            row.kind == "call"
+                && row.jti.as_deref() == Some(token.jti.as_str())
+                && row.peer == peer.id
+                && row.engagement == token.engagement.as_str()
+        };
+        let row = row.filter(own).ok_or_else(|| Unapproved::Unknown(id.clone()))?;
+        is_open(&row, now)?;
+        Ok(row)
+    }
+
+    /// Who agrees to `row`, if they are enough for what policy wants now of `pending`.
+    async fn enough(
         &self,
         settings: &config::Approvals,
         row: &ApprovalRow,
+        caller: &Caller,
+        pending: &Pending,
+    ) -> Result<Vec<Approver>, Unapproved> {
+        // As things are now: the target may have moved to another segment, policy may have become stricter.
+        let Some(asked) = Matter::of(row) else { return Err(Unapproved::Unknown(row.id.as_str().into())) };
+        let matter = Matter::of_pending(caller, pending).also_asked_by(asked);
+        let least = strength_of(row).max(settings.strength).max(pending.strength());
+        let votes = self.store.votes(&row.id).await?;
+        let (approvers, lapsed) = self.standing(settings, &matter, least, &votes).await?;
+        let quorum = row.quorum.max(pending.quorum());
+        let missing = quorum.saturating_sub(u32::try_from(approvers.len()).unwrap_or(u32::MAX));
+        if missing == 0 {
+            return Ok(approvers);
+        }
+        let why = match (lapsed.as_slice(), approvers.is_empty()) {
+            ([], true) => "nobody has decided yet".to_owned(),
+            ([], false) => format!("{quorum} people have to agree"),
+            (lapsed, _) => format!("the yes of {} counts no more", lapsed.join(", ")),
+        };
+        Err(Unapproved::Pending { id: row.id.as_str().into(), missing, why, expires: row.expires_at })
+    }
+
+    /// Who has said yes and has the right now, each person once, and whose yes counts no more. A no means nobody.
+    pub(super) async fn standing(
+        &self,
+        settings: &config::Approvals,
+        matter: &Matter,
+        least: Strength,
         votes: &[VoteRow],
     ) -> Result<(Vec<Approver>, Vec<String>), Unapproved> {
-        let (mut standing, mut lapsed) = (Vec::new(), Vec::new());
-        let Some(matter) = Matter::of(row) else { return Ok((standing, lapsed)) };
-        let least = strength_of(row).max(settings.strength);
-        for vote in votes.iter().filter(|vote| vote.vote == "approve") {
-            if self.stands(settings, &matter, least, vote).await? {
-                let strength = if vote.signature.is_some() { Strength::Signature } else { Strength::Identity };
-                standing.push(Approver { login: vote.login.clone(), strength, key_id: vote.key_id.clone() });
-            } else {
+        let (mut standing, mut lapsed, mut people) = (Vec::new(), Vec::new(), BTreeSet::new());
+        if votes.iter().any(|vote| vote.vote != Vote::Approve.as_str()) {
+            return Ok((standing, lapsed));
+        }
+        for vote in votes {
+            if !self.stands(settings, matter, least, vote).await? {
                 lapsed.push(vote.login.clone());
+            } else if people.insert(blurred(&vote.login)) {
+                let strength = if vote.key_id.is_some() { Strength::Signature } else { Strength::Identity };
+                standing.push(Approver { login: vote.login.clone(), strength, key_id: vote.key_id.clone() });
             }
         }
         Ok((standing, lapsed))
     }
 
-    async fn stands(
+    /// Whether the yes of `vote` counts now.
+    pub(super) async fn stands(
         &self,
         settings: &config::Approvals,
         matter: &Matter,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Approvals, Person, Unapproved, right::Matter};
+use super::{Approvals, Person, Unapproved, ask::strength_of, right::Matter};
 use crate::{
     config,
     model::{Strength, Vote},
@@ -151,10 +151,14 @@ impl Approvals {
         may_decide: bool,
     ) -> Result<ApprovalView, Unapproved> {
         let votes = self.store.votes(&row.id).await?;
+        let least = strength_of(&row).max(settings.strength);
         let state = match row.state.as_str() {
             "pending" if self.ticking.now() >= row.expires_at => State::Expired,
             "pending" => {
-                let (standing, _) = self.standing(settings, &row, &votes).await?;
+                let standing = match Matter::of(&row) {
+                    Some(matter) => self.standing(settings, &matter, least, &votes).await?.0,
+                    None => Vec::new(),
+                };
                 if standing.len() >= row.quorum as usize { State::Approved } else { State::Pending }
             }
             "denied" => State::Denied,
@@ -167,7 +171,7 @@ impl Approvals {
             operation: parsed(&row.shown),
             preview: row.preview.as_deref().map(parsed),
             trace: parsed(&row.trace),
-            strength: super::ask::strength_of(&row),
+            strength: least,
             votes: votes.into_iter().map(VoteView::of).collect(),
             may_decide: may_decide && matches!(state, State::Pending | State::Approved),
             id: row.id,

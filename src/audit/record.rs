@@ -11,7 +11,7 @@ use crate::{
     approval::{Agreement, Approver, Event, Signed},
     auth::{Caller, Claims},
     guard::Guard,
-    model::{CorrelationId, EngagementId, Jti, ScopeSet, Strength, TargetId, canonical_json},
+    model::{CorrelationId, EngagementId, Jti, Risk, ScopeSet, Strength, TargetId, canonical_json},
     store::StoredLeaf,
     tailnet::Peer,
 };
@@ -347,6 +347,27 @@ impl Record {
             Some((code, why)) => record.ended(Status::Denied, Some(code), Some(guard.text(why).text)),
         }
         record
+    }
+
+    /// The intent of what the gateway does because people agreed to it.
+    pub(super) fn of_act(event: &Event<'_>, guard: &Guard, now: Timestamp) -> Self {
+        let mut record = Self::of_event(event, guard, now);
+        record.kind = "intent";
+        record.approved = true;
+        record.risk_level = Some(Risk::Critical.as_str());
+        record.ended(Status::Pending, None, None);
+        record
+    }
+
+    /// The same as the outcome of the intent `seq`.
+    pub(super) fn ending(mut self, seq: i64, event: &Event<'_>, guard: &Guard) -> Self {
+        self.kind = "outcome";
+        self.intent_seq = Some(seq);
+        match &event.refused {
+            None => self.ended(Status::Ok, None, None),
+            Some((code, why)) => self.ended(Status::Failed, Some(code), Some(guard.text(why).text)),
+        }
+        self
     }
 
     /// Sets the arguments, in canonical form.

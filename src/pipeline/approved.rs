@@ -8,7 +8,7 @@ use crate::{
     approval::{Asking, Paper, Unapproved},
     audit::{Entry, Execution},
     auth::Caller,
-    model::{ApprovalId, Content, Effect, Operation, Step, StepOutput},
+    model::{ApprovalId, Content, Effect, Operation, Step, StepOutput, failpoint},
     policy::{Decision, Pending, Permit},
     tools::{Settled, Tool, ToolError},
 };
@@ -62,6 +62,7 @@ impl Pipeline {
         }
         let id = id.unwrap_or_else(|| ApprovalId::from(""));
         entry.refers_to(&id);
+        self.approvals.settled(&rules.approvals, &id, caller, &pending).await?;
         let ready = self.ready(who, tool, call).await?;
         let exec = ready.exec;
         let unapproved = |why| CallError::Unapproved { why, exec: exec.clone() };
@@ -79,8 +80,11 @@ impl Pipeline {
         let decision = Decision::Ask(ready.pending);
         entry.decided(&decision).await?; // with whose yes it is, durable before anything is changed
         let Decision::Ask(pending) = decision else { return Err(CallError::Internal) };
-        match self.approvals.take(&agreement, pending).await {
-            Ok(permit) => Ok((permit, exec)),
+        match self.approvals.take(&rules.approvals, &agreement, caller, pending).await {
+            Ok(permit) => {
+                failpoint("approval-taken");
+                Ok((permit, exec))
+            }
             Err(why) => {
                 entry.not_agreed();
                 Err(unapproved(why))
@@ -165,7 +169,10 @@ impl ToolCall {
     fn approval_id(&self) -> Result<Option<ApprovalId>, CallError> {
         match &self.approval {
             None => Ok(None),
-            Some(Value::String(id)) if (1..=64).contains(&id.len()) && id.is_ascii() => {
+            Some(Value::String(id))
+                if (1..=64).contains(&id.len())
+                    && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) =>
+            {
                 Ok(Some(ApprovalId::from(id.as_str())))
             }
             Some(_) => Err(ToolError::invalid("approval_id", "must be the id that approval_required answered").into()),

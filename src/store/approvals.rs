@@ -1,9 +1,12 @@
 //! Tables `approval` and `approval_vote`.
 
 use jiff::Timestamp;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Store, StoreError};
+use super::{
+    Store, StoreError,
+    approver_keys::{KeyChange, change_key},
+};
 
 /// One question to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,35 +199,44 @@ impl Store {
 
     /// Ends the open question `id` in `state`. False where it had ended before: of several that try, one succeeds.
     pub async fn end_approval(&self, id: &str, state: &str, at: Timestamp) -> Result<bool, StoreError> {
-        let ended = sqlx::query("UPDATE approval SET state = ?, ended_at = ? WHERE id = ? AND state = 'pending'")
-            .bind(state)
-            .bind(at.to_string())
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
-        Ok(ended.rows_affected() == 1)
+        end(&mut *self.pool.acquire().await?, id, state, at).await
     }
 
-    /// Keeps what a person said. Who has spoken already is a conflict ([`StoreError::is_conflict`]).
-    pub async fn insert_vote(&self, row: &VoteRow) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO approval_vote
-                 (approval_id, login, vote, strength, place, comment, key_id, signature, signed, voted_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&row.approval_id)
-        .bind(&row.login)
-        .bind(&row.vote)
-        .bind(&row.strength)
-        .bind(&row.place)
-        .bind(&row.comment)
-        .bind(&row.key_id)
-        .bind(&row.signature)
-        .bind(&row.signed)
-        .bind(row.voted_at.to_string())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+    /// How many questions are open: in all, and of the acts that `subject` asked for.
+    pub async fn pending_acts(&self, subject: &str) -> Result<(u32, u32), StoreError> {
+        let counts = sqlx::query_as(
+            "SELECT count(*), count(*) FILTER (WHERE kind = 'act' AND subject = ?) FROM approval
+             WHERE state = 'pending'",
+        );
+        Ok(counts.bind(subject).fetch_one(&self.pool).await?)
+    }
+
+    /// Keeps what a person said in place of what they said before, and ends the question in the state `ends` where one is
+    /// given: both or neither. False where the question had ended before.
+    pub async fn vote(&self, row: &VoteRow, ends: Option<&str>) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        insert_vote(&mut transaction, row).await?;
+        let open = match ends {
+            Some(state) => end(&mut transaction, &row.approval_id, state, row.voted_at).await?,
+            None => is_open(&mut transaction, &row.approval_id).await?,
+        };
+        if open {
+            transaction.commit().await?;
+        }
+        Ok(open)
+    }
+
+    /// Keeps a vote, changes the keys as people agreed by it and ends the question as used: all or nothing. False where
+    /// the question had ended before, or the keys are such that there is nothing to change.
+    pub async fn vote_and_change_key(&self, row: &VoteRow, change: &KeyChange<'_>) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        insert_vote(&mut transaction, row).await?;
+        let changed = end(&mut transaction, &row.approval_id, "used", row.voted_at).await?
+            && change_key(&mut transaction, change, row.voted_at).await?;
+        if changed {
+            transaction.commit().await?;
+        }
+        Ok(changed)
     }
 
     /// What people said to the question `id`, in order.
@@ -235,4 +247,43 @@ impl Store {
             .await?;
         rows.iter().map(VoteRow::read).collect()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
+async fn insert_vote(connection: &mut SqliteConnection, row: &VoteRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO approval_vote
+             (approval_id, login, vote, strength, place, comment, key_id, signature, signed, voted_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&row.approval_id)
+    .bind(&row.login)
+    .bind(&row.vote)
+    .bind(&row.strength)
+    .bind(&row.place)
+    .bind(&row.comment)
+    .bind(&row.key_id)
+    .bind(&row.signature)
+    .bind(&row.signed)
+    .bind(row.voted_at.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
+async fn end(connection: &mut SqliteConnection, id: &str, state: &str, at: Timestamp) -> Result<bool, StoreError> {
+    let ended = sqlx::query("UPDATE approval SET state = ?, ended_at = ? WHERE id = ? AND state = 'pending'")
+        .bind(state)
+        .bind(at.to_string())
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
+async fn is_open(connection: &mut SqliteConnection, id: &str) -> Result<bool, StoreError> {
+    let open = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM approval WHERE id = ? AND state = 'pending')");
+    Ok(open.bind(id).fetch_one(connection).await?)
 }

@@ -1,7 +1,7 @@
 //! Table `approver_key`.
 
 use jiff::Timestamp;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Store, StoreError};
 
@@ -18,6 +18,20 @@ pub struct ApproverKeyRow {
     pub added_by: String,
     pub removed_at: Option<Timestamp>,
     pub removed_by: Option<String>,
+}
+
+/// What people agreed to do about the keys.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyChange<'a> {
+    /// This one counts.
+    Enrol(&'a ApproverKeyRow),
+    /// This one counts no more.
+    Remove {
+        /// Which.
+        key_id: &'a str,
+        /// Who asked for it.
+        by: &'a str,
+    },
 }
 
 impl ApproverKeyRow {
@@ -59,32 +73,58 @@ impl Store {
     /// Enrols a key. One that was ever enrolled is a conflict ([`StoreError::is_conflict`]): what was removed does not
     /// come back.
     pub async fn insert_approver_key(&self, row: &ApproverKeyRow) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO approver_key (key_id, login, kind, public_key, label, added_at, added_by)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&row.key_id)
-        .bind(&row.login)
-        .bind(&row.kind)
-        .bind(&row.public_key)
-        .bind(&row.label)
-        .bind(row.added_at.to_string())
-        .bind(&row.added_by)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        insert(&mut *self.pool.acquire().await?, row).await
     }
 
     /// Takes the key `key_id` out. False where it does not count already.
     pub async fn remove_approver_key(&self, key_id: &str, at: Timestamp, by: &str) -> Result<bool, StoreError> {
-        let removed = sqlx::query(
-            "UPDATE approver_key SET removed_at = ?, removed_by = ? WHERE key_id = ? AND removed_at IS NULL",
-        )
-        .bind(at.to_string())
-        .bind(by)
-        .bind(key_id)
-        .execute(&self.pool)
-        .await?;
-        Ok(removed.rows_affected() == 1)
+        remove(&mut *self.pool.acquire().await?, key_id, at, by).await
     }
+}
+
+/// Enrols or takes out a key inside a transaction. False where that changes nothing: a key that was ever enrolled does
+/// not come back, and one that does not count cannot be taken out.
+pub(super) async fn change_key(
+    connection: &mut SqliteConnection,
+    change: &KeyChange<'_>,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    match change {
+        KeyChange::Enrol(row) => match insert(connection, row).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        },
+        KeyChange::Remove { key_id, by } => remove(connection, key_id, at, by).await,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
+async fn insert(connection: &mut SqliteConnection, row: &ApproverKeyRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO approver_key (key_id, login, kind, public_key, label, added_at, added_by)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&row.key_id)
+    .bind(&row.login)
+    .bind(&row.kind)
+    .bind(&row.public_key)
+    .bind(&row.label)
+    .bind(row.added_at.to_string())
+    .bind(&row.added_by)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
+async fn remove(connection: &mut SqliteConnection, key_id: &str, at: Timestamp, by: &str) -> Result<bool, StoreError> {
+    let removed =
+        sqlx::query("UPDATE approver_key SET removed_at = ?, removed_by = ? WHERE key_id = ? AND removed_at IS NULL")
+            .bind(at.to_string())
+            .bind(by)
+            .bind(key_id)
+            .execute(connection)
+            .await?;
+    Ok(removed.rows_affected() == 1)
 }

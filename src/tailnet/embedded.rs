@@ -12,7 +12,7 @@ mod sockets;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -206,6 +206,15 @@ impl Node for Embedded {
 
     fn believed_for(&self) -> Option<Duration> {
         Some(BELIEVED_FOR)
+    }
+
+    fn peer_at(&self, address: IpAddr) -> BoxFuture<'_, Result<Peer, Unidentified>> {
+        async move {
+            let running = self.running().ok_or_else(|| Unidentified::Daemon("its process does not run".to_owned()))?;
+            let peer = SocketAddr::new(address.to_canonical(), 0);
+            running.daemon.identify(peer, Some(peer)).await
+        }
+        .boxed()
     }
 
     fn status(&self) -> Arc<NodeStatus> {

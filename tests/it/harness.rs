@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -22,6 +22,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tailops::{
     app::{App, open_directory},
+    approval::Approvals,
     audit::Export,
     auth::{Binding, MintRequest, mint},
     config::{Config, Tailnet},
@@ -96,6 +97,12 @@ impl Node for ScriptedNode {
 
     fn peers(&self) -> BoxFuture<'_, Seen> {
         Box::pin(async { (self.facts.lock().unwrap().peers)() })
+    }
+
+    fn peer_at(&self, address: IpAddr) -> BoxFuture<'_, Result<Peer, Unidentified>> {
+        let peers = (self.facts.lock().unwrap().peers)();
+        let known = peers.into_iter().filter_map(|(_, peer)| peer.ok()).find(|peer| peer.address.ip() == address);
+        Box::pin(async move { known.ok_or(Unidentified::UnknownPeer(SocketAddr::new(address, 0))) })
     }
 
     fn believed_for(&self) -> Option<Duration> {
@@ -362,6 +369,11 @@ impl Gateway {
     #[allow(dead_code, reason = "for the tests of live connections")]
     pub fn believed_for(&self, time: Option<Duration>) {
         self.facts.lock().unwrap().believed_for = time;
+    }
+
+    /// The running gateway's questions to people.
+    pub fn approvals(&self) -> &Approvals {
+        self.app.as_ref().unwrap().approvals()
     }
 
     pub fn store(&self) -> &Store {
