@@ -163,7 +163,7 @@ impl Approvals {
     }
 
     /// Where people decide, which signatures name: as configured, or by the names the node has.
-    pub(super) fn origin(&self, settings: &config::Approvals) -> String {
+    pub fn origin(&self, settings: &config::Approvals) -> String {
         if let Some(url) = &settings.url {
             return url.clone();
         }
