@@ -28,7 +28,7 @@ use crate::{
     exec::{Executors, Resolver, SystemResolver},
     fleet::stored_targets,
     guard::{Guard, GuardLimits},
-    http::{self, CONTROL, Certificates, Control, Front, Lines, Threads, TlsFault},
+    http::{self, CONTROL, Certificates, Control, Desk, Front, Lines, Threads, TlsFault},
     limits::Limits,
     mcp::Endpoint,
     model::{Clock, TargetKind},
@@ -157,9 +157,16 @@ impl App {
         });
         let approvals = Approvals::open(store.clone(), node.clone(), clock.clone(), audit.clone()).await?;
         let approvals = Arc::new(approvals);
+        let desk = Desk {
+            approvals: approvals.clone(),
+            rules: rules.clone(),
+            audit: audit.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+        };
         let pipeline = Arc::new(Pipeline::new(Stations {
             rules,
-            approvals: approvals.clone(),
+            approvals,
             limits: limits.clone(),
             executors,
             guard,
@@ -185,6 +192,7 @@ impl App {
             audit,
             clock: clock.clone(),
             endpoint: endpoint.clone(),
+            desk: desk.clone(),
             lines: Lines::new(&config.http, connections),
         });
         let mut followers = vec![
@@ -209,6 +217,7 @@ impl App {
                     let facts = facts.clone();
                     Box::pin(async move { facts.report().await })
                 }),
+                desk,
                 last.clone(),
             )),
         ];

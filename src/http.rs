@@ -1,6 +1,7 @@
 //! HTTP: accepts connections, identifies their peers, and lets requests in one by one. The order on every request is
-//! peer, Host and Origin, token, limit, body, and only then the protocol.
+//! peer, Host and Origin, token or person, limit, body, and only then the protocol or the people's API.
 
+mod api;
 mod body;
 mod clear;
 mod connection;
@@ -9,6 +10,7 @@ mod count;
 mod enter;
 mod identity;
 mod names;
+mod people;
 mod refuse;
 mod relay;
 mod threads;
@@ -38,6 +40,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    api::Desk,
     clear::refuse_clear,
     control::{CONTROL, Control, Reporter, at_socket},
     threads::Threads,
@@ -81,8 +84,10 @@ pub struct Front {
     pub audit: Arc<Audit>,
     /// Tells whether a certificate still holds.
     pub clock: Arc<dyn Clock>,
-    /// What is behind.
+    /// What is behind, for agents.
     pub endpoint: Endpoint,
+    /// What is behind, for people.
+    pub desk: Desk,
     /// What connections share.
     pub lines: Lines,
 }
@@ -130,8 +135,9 @@ pub async fn serve(
         .route("/readyz", get(enter::readyz))
         .route("/mcp", any(enter::mcp))
         .fallback(enter::not_found)
-        .layer(middleware::from_fn_with_state(front.clone(), enter::enter))
-        .with_state(front.clone());
+        .with_state(front.clone())
+        .merge(api::router(front.desk.clone()))
+        .layer(middleware::from_fn_with_state(front.clone(), enter::enter));
     let open = TaskTracker::new();
     while let Some(accepted) = stop.run_until_cancelled(front.node.accept()).await {
         let connection = accepted?;

@@ -1,7 +1,8 @@
 //! How often: a bucket a token for all calls, for writes and for critical ones; a bucket a peer for failed
-//! authentication. Memory is bounded by what can be known: tokens that were minted, and a fixed number of sources.
+//! authentication; a bucket a person for the people's API. Memory is bounded by what can be known: tokens that were
+//! minted, and a fixed number of sources.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
@@ -13,6 +14,10 @@ use crate::{
     model::{Effect, Jti, Risk},
 };
 
+/// The requests of one person to the people's API: a page that looks every second, and hands that type.
+const PEOPLE_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+/// As many at once.
+const PEOPLE_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 /// Buckets kept before those that are full again are dropped.
 const SWEEP: usize = 4096;
 /// Buckets kept at all: a source beyond is refused.
@@ -22,7 +27,7 @@ const MOST: usize = 16_384;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many {class}; try again in {} s", retry_after.as_secs().max(1))]
 pub struct Limited {
-    /// What there was too much of: `calls`, `writes`, `critical operations`, `failed authentications`.
+    /// What there was too much of: `calls`, `writes`, `critical operations`, `failed authentications`, `requests`.
     pub class: &'static str,
     /// When the next one is admitted.
     pub retry_after: Duration,
@@ -67,6 +72,7 @@ pub struct Limits {
     writes: Bucket<Jti>,
     critical: Bucket<Jti>,
     auth_failures: Bucket<String>,
+    people: Bucket<String>,
     settings: config::Limits,
 }
 
@@ -78,6 +84,7 @@ impl Limits {
             writes: Bucket::new("writes", Quota::per_minute(settings.writes_per_minute)),
             critical: Bucket::new("critical operations", Quota::per_hour(settings.critical_per_hour)),
             auth_failures: Bucket::new("failed authentications", Quota::per_minute(settings.auth_failures_per_minute)),
+            people: Bucket::new("requests", Quota::per_minute(PEOPLE_PER_MINUTE).allow_burst(PEOPLE_BURST)),
             settings,
         }
     }
@@ -103,6 +110,11 @@ impl Limits {
         self.writes.take(jti)
     }
 
+    /// Counts one request of this person, from wherever it comes; or of this peer, where it is a program's.
+    pub fn person(&self, who: &str) -> Result<(), Limited> {
+        self.people.take(&who.to_owned())
+    }
+
     /// Counts one failed authentication of this source; errors once there were too many.
     pub fn auth_failure(&self, source: &str) -> Result<(), Limited> {
         self.auth_failures.take(&source.to_owned())
@@ -111,8 +123,6 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     fn limits() -> Limits {

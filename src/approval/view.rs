@@ -12,6 +12,9 @@ use crate::{
     store::{ApprovalRow, ApprovalSelection, VoteRow},
 };
 
+/// How far back questions are looked through for those that somebody may see.
+const LOOKED_THROUGH: u32 = 2000;
+
 /// How a question stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -109,7 +112,8 @@ pub struct VoteView {
 }
 
 impl Approvals {
-    /// The questions that `person` may know of: those they may decide on and those they asked. The newest first.
+    /// The questions that `person` may know of: those they may decide on and those they asked. The newest first, and of
+    /// them as many as `selection` limits them to: those of others do not count.
     pub async fn seen_by(
         &self,
         settings: &config::Approvals,
@@ -117,7 +121,11 @@ impl Approvals {
         selection: &ApprovalSelection,
     ) -> Result<Vec<ApprovalView>, Unapproved> {
         let mut seen = Vec::new();
-        for row in self.store.approvals(selection).await? {
+        let all = ApprovalSelection { limit: selection.limit.max(LOOKED_THROUGH), ..selection.clone() };
+        for row in self.store.approvals(&all).await? {
+            if seen.len() >= selection.limit as usize {
+                break;
+            }
             let Some(matter) = Matter::of(&row) else { continue };
             if matter.may_deny(settings, person).is_ok() {
                 let may_decide = matter.may_approve(settings, person, Strength::Signature, Strength::Identity).is_ok();
@@ -144,7 +152,7 @@ impl Approvals {
     }
 
     /// A kept question as it stands now.
-    pub(super) async fn view(
+    pub async fn view(
         &self,
         settings: &config::Approvals,
         row: ApprovalRow,

@@ -5,9 +5,13 @@ use std::{pin::pin, time::Duration};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::{StatusCode, header};
 use serde::Deserialize;
 
-use super::upload::{FileTooLong, Upload};
+use super::{
+    refuse::Refused,
+    upload::{FileTooLong, Upload},
+};
 use crate::{
     mcp::Opening,
     model::{KeyFault, check_keys},
@@ -26,6 +30,22 @@ pub(super) enum BodyFault {
     File(#[from] FileTooLong),
     #[error("{0}")]
     Keys(#[from] KeyFault),
+}
+
+impl BodyFault {
+    /// As it is answered.
+    pub(super) fn refused(&self) -> Refused {
+        let (status, code) = match self {
+            Self::TooLong(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_long"),
+            Self::File(_) => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
+            Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
+            Self::Broken => (StatusCode::BAD_REQUEST, "body_broken"),
+            Self::Keys(KeyFault::Repeated(_)) => (StatusCode::BAD_REQUEST, "repeated_key"),
+            Self::Keys(KeyFault::Syntax(_)) => (StatusCode::BAD_REQUEST, "not_json"),
+        };
+        // A body that was not read to its end leaves the connection in the middle of a request.
+        Refused::new(status, code, self.to_string()).header(header::CONNECTION, "close")
+    }
 }
 
 /// The whole body, no longer than `most` and no later than `within`. A declared length over the limit is refused

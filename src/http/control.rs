@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Extension, Json, Router, extract::State, middleware, routing::get};
 use futures_util::future::BoxFuture;
 use hyper::{Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -22,7 +22,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{model::Report, store::DirectoryLock};
+use super::api::{self, Desk};
+use crate::{approval::Person, model::Report, store::DirectoryLock};
 
 /// The socket's name in the data directory.
 pub const CONTROL: &str = "control.sock";
@@ -62,9 +63,10 @@ impl Control {
         Ok(Self { listener, path })
     }
 
-    /// Serves until `stop`, then lets requests in flight end within their deadline.
-    pub async fn serve(self, reporter: Reporter, stop: CancellationToken) {
-        let router = Router::new().route("/v1/report", get(report)).with_state(reporter);
+    /// Serves the report and the people's API until `stop`, then lets requests in flight end within their deadline.
+    pub async fn serve(self, reporter: Reporter, desk: Desk, stop: CancellationToken) {
+        let people = api::router(desk).fallback(async || api::not_found()).layer(middleware::from_fn(api::on_host));
+        let router = Router::new().route("/v1/report", get(report)).with_state(reporter).merge(people);
         let (open, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MOST)));
         while let Some(Ok(place)) = stop.run_until_cancelled(places.clone().acquire_owned()).await {
             let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await else { break };
@@ -111,11 +113,12 @@ pub fn at_socket<T>(path: &Path, with: impl FnOnce(&Path) -> io::Result<T>) -> i
 async fn answer(stream: UnixStream, router: Router, stop: CancellationToken) {
     let own = rustix::process::geteuid().as_raw();
     let known = stream.peer_cred().map(|peer| peer.uid());
-    let admitted = matches!(known, Ok(uid) if uid == own || uid == 0);
+    let admitted = known.as_ref().ok().copied().filter(|uid| *uid == own || *uid == 0);
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10);
     let io = TokioIo::new(stream);
-    let result = if admitted {
+    let result = if let Some(uid) = admitted {
+        let router = router.layer(Extension(Person::on_host(uid, &name_of(uid))));
         let served = builder.serve_connection(io, TowerToHyperService::new(router));
         let mut served = std::pin::pin!(served);
         tokio::select! {
@@ -133,6 +136,12 @@ async fn answer(stream: UnixStream, router: Router, stop: CancellationToken) {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection of the control socket ended");
     }
+}
+
+/// The name that the passwd database has for `uid`, or its number: who they are in the log and to approvals.
+fn name_of(uid: u32) -> String {
+    let user = uzers::get_user_by_uid(uid);
+    user.map_or_else(|| format!("uid:{uid}"), |user| user.name().to_string_lossy().into_owned())
 }
 
 async fn turn_away(_: hyper::Request<Incoming>) -> Result<Response<String>, std::convert::Infallible> {

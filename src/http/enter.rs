@@ -1,5 +1,6 @@
-//! The way in. Every request but `/healthz` passes [`enter`]: headers of others out, peer, Host and Origin, token, limit. Only then is its
-//! body read, and only then does the protocol see it.
+//! The way in. Every request but `/healthz` passes [`enter`]: headers of others out, peer, Host. Those to the people's API
+//! then go by [`people`]; of all others Origin, token and limit are looked at. Only then is a body read, and only then
+//! does anything behind see it.
 
 use std::sync::Arc;
 
@@ -14,10 +15,9 @@ use hyper::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 
 use super::{
-    CORRELATION_ID, Front, Line,
-    body::{self, BodyFault},
-    correlation_header,
+    CORRELATION_ID, Front, Line, api, body, correlation_header,
     identity::Nobody,
+    people,
     refuse::{Refused, alert, refuse},
     relay::{self, Foreign},
     upload::Upload,
@@ -26,7 +26,7 @@ use crate::{
     auth::{AuthFault, Caller},
     config::Http,
     mcp::Opening,
-    model::{CorrelationId, KeyFault},
+    model::CorrelationId,
     tailnet::Peer,
 };
 
@@ -43,6 +43,9 @@ pub(super) async fn enter(
     }
     let correlation = CorrelationId::random();
     let foreign = relay::take(request.headers_mut());
+    if api::covers(request.uri().path()) {
+        return people::enter(&front, &line, (correlation, foreign), request, next).await;
+    }
     let admitted = admit(&front, &line, &foreign, request.uri(), request.headers()).await;
     let caller = match admitted {
         Ok(Admitted::Caller(caller)) => caller,
@@ -67,19 +70,20 @@ enum Admitted {
 }
 
 /// Why a request did not get in, and as much as is known of whose it is.
-struct Refusal {
-    refused: Refused,
-    peer: Option<Arc<Peer>>,
-    caller: Option<Caller>,
+pub(super) struct Refusal {
+    pub(super) refused: Refused,
+    pub(super) peer: Option<Arc<Peer>>,
+    pub(super) caller: Option<Caller>,
 }
 
-async fn admit(
+/// The peer that a request comes from, if it is meant for this gateway.
+pub(super) async fn known(
     front: &Front,
     line: &Line,
     foreign: &Foreign,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Admitted, Box<Refusal>> {
+) -> Result<Arc<Peer>, Box<Refusal>> {
     let identified = line.identity.at_request(front, foreign).await;
     let peer = identified
         .map_err(|Nobody { refused, peer }| Box::new(Refusal { refused, peer: peer.map(Arc::new), caller: None }))?;
@@ -92,6 +96,18 @@ async fn admit(
         let message = "the Host header is not a name of this gateway; http.hosts lists further names";
         return Err(none(Refused::new(StatusCode::FORBIDDEN, "host_not_allowed", message)));
     }
+    Ok(peer)
+}
+
+async fn admit(
+    front: &Front,
+    line: &Line,
+    foreign: &Foreign,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Admitted, Box<Refusal>> {
+    let peer = known(front, line, foreign, uri, headers).await?;
+    let none = |refused| Box::new(Refusal { refused, peer: Some(peer.clone()), caller: None });
     check_origin(&front.settings, headers).map_err(|refused| none(*refused))?;
     if uri.path().starts_with("/.well-known/") {
         return Ok(Admitted::WellKnown);
@@ -115,7 +131,8 @@ async fn admit(
     }
 }
 
-fn too_many(limited: &crate::limits::Limited) -> Refused {
+/// A bucket is empty.
+pub(super) fn too_many(limited: &crate::limits::Limited) -> Refused {
     Refused::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", limited.to_string())
         .header(header::RETRY_AFTER, &limited.retry_after_s().to_string())
 }
@@ -162,8 +179,8 @@ pub(super) async fn readyz(State(front): State<Arc<Front>>) -> Response {
 }
 
 /// No such route, for those who may know.
-pub(super) async fn not_found() -> StatusCode {
-    StatusCode::NOT_FOUND
+pub(super) async fn not_found(uri: Uri) -> Response {
+    if api::covers(uri.path()) { api::not_found().into_response() } else { StatusCode::NOT_FOUND.into_response() }
 }
 
 /// Reads the body and hands the request to the protocol.
@@ -190,7 +207,7 @@ pub(super) async fn mcp(
         Ok(checked) => checked,
         Err(fault) => {
             let who = (Some(caller.peer()), Some(&caller));
-            return refuse(&front, &line, who, correlation, (method.as_str(), "/mcp"), of_body(&fault)).await;
+            return refuse(&front, &line, who, correlation, (method.as_str(), "/mcp"), fault.refused()).await;
         }
     };
     let request = Request::from_parts(parts, Full::new(body));
@@ -205,17 +222,4 @@ pub(super) async fn mcp(
         }
     }
     response
-}
-
-fn of_body(fault: &BodyFault) -> Refused {
-    let (status, code) = match fault {
-        BodyFault::TooLong(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_long"),
-        BodyFault::File(_) => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
-        BodyFault::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
-        BodyFault::Broken => (StatusCode::BAD_REQUEST, "body_broken"),
-        BodyFault::Keys(KeyFault::Repeated(_)) => (StatusCode::BAD_REQUEST, "repeated_key"),
-        BodyFault::Keys(KeyFault::Syntax(_)) => (StatusCode::BAD_REQUEST, "not_json"),
-    };
-    // A body that was not read to its end leaves the connection in the middle of a request.
-    Refused::new(status, code, fault.to_string()).header(header::CONNECTION, "close")
 }

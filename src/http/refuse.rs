@@ -7,7 +7,8 @@ use hyper::{
     StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{CORRELATION_ID, Front, Line, correlation_header};
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 };
 
 /// One refusal.
+#[derive(Clone)]
 pub(super) struct Refused {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
@@ -29,11 +31,13 @@ pub(super) struct Refused {
     pub(super) header: Option<(HeaderName, HeaderValue)>,
     /// The token that came from elsewhere.
     pub(super) token: Option<Arc<Claims>>,
+    /// Whether it is on record already.
+    pub(super) recorded: bool,
 }
 
 impl Refused {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: None, header: None, token: None }
+        Self { status, code, message: message.into(), detail: None, header: None, token: None, recorded: false }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
@@ -65,6 +69,18 @@ impl Refused {
     }
 }
 
+/// How a refusal is written out.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Refusal")]
+pub(super) struct Written<'a> {
+    /// For programs; docs/troubleshooting.md explains each.
+    code: &'a str,
+    /// For people.
+    message: &'a str,
+    /// Finds it in the audit log.
+    correlation_id: String,
+}
+
 /// Tells the operator at once that a token was shown by another peer than its own: it may be stolen.
 pub(super) fn alert(token: &Claims, peer: &Peer) {
     tracing::warn!(
@@ -83,7 +99,7 @@ pub(super) fn alert(token: &Claims, peer: &Peer) {
     );
 }
 
-/// Records `refused`, for whoever is known to have asked, and answers it. What cannot be recorded is answered with
+/// Records `refused` unless it is on record, for whoever is known to have asked, and answers it. What cannot be recorded is answered with
 /// `audit_unavailable` instead.
 pub(super) async fn refuse(
     front: &Front,
@@ -106,6 +122,9 @@ pub(super) async fn refuse(
         status: refused.status.as_u16(),
     };
     tracing::debug!(correlation_id = %correlation, code = refused.code, "refused");
+    if refused.recorded {
+        return answer(correlation, &refused);
+    }
     match front.audit.refuse(&refusal).await {
         Ok(()) => answer(correlation, &refused),
         Err(error) => {
@@ -115,9 +134,11 @@ pub(super) async fn refuse(
     }
 }
 
-fn answer(correlation: CorrelationId, refused: &Refused) -> Response {
-    let body = json!({"code": refused.code, "message": refused.message, "correlation_id": correlation});
-    let mut response = Response::new(Body::from(body.to_string()));
+/// Writes `refused` out.
+pub(super) fn answer(correlation: CorrelationId, refused: &Refused) -> Response {
+    let correlation_id = correlation.to_string();
+    let written = Written { code: refused.code, message: &refused.message, correlation_id };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&written).unwrap_or_default()));
     *response.status_mut() = refused.status;
     let headers = response.headers_mut();
     headers.extend(refused.header.clone());
