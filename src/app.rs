@@ -166,7 +166,7 @@ impl App {
         };
         let pipeline = Arc::new(Pipeline::new(Stations {
             rules,
-            approvals,
+            approvals: approvals.clone(),
             limits: limits.clone(),
             executors,
             guard,

@@ -35,6 +35,9 @@ pub enum Undecided {
     /// No such question, as far as this person is concerned.
     #[error("there is no approval {0}")]
     Unknown(ApprovalId),
+    /// They have nothing to do with it, and are told the same as if it did not exist.
+    #[error("there is no approval {0}")]
+    Hidden(ApprovalId),
     /// They may not.
     #[error(transparent)]
     NoRight(#[from] NoRight),
@@ -89,7 +92,7 @@ impl Undecided {
     /// For programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unknown(_) => "approval_unknown",
+            Self::Unknown(_) | Self::Hidden(_) => "approval_unknown",
             Self::NoRight(why) => why.code(),
             Self::Over(over) => over.code(),
             Self::OtherOperation => "operation_changed",
@@ -104,10 +107,11 @@ impl Undecided {
 }
 
 impl Undecided {
-    /// Whether a refusal is put on record: what was wrong with the word, and not with its form or with us.
-    fn is_recorded(&self) -> bool {
+    /// Whether the refusal is on record as an event of its approval: what was wrong with the word, and not with its form
+    /// or with us.
+    pub fn is_recorded(&self) -> bool {
         match self {
-            Self::NoRight(_) | Self::OtherOperation | Self::Twice | Self::BadSignature(_) => true,
+            Self::Hidden(_) | Self::NoRight(_) | Self::OtherOperation | Self::Twice | Self::BadSignature(_) => true,
             Self::Over(over) => matches!(over, Unapproved::Denied(_) | Unapproved::Expired(_) | Unapproved::Used(_)),
             Self::Unknown(_) | Self::Invalid { .. } | Self::Impossible | Self::NotRecorded(_) | Self::Store(_) => false,
         }
@@ -143,7 +147,10 @@ impl Approvals {
             self.recorder.record(event(&row, person, &ballot, None, Some((why.code(), why.to_string())))).await?;
         }
         // Whoever has nothing to do with it does not learn that it exists.
-        result.map_err(|why| if why == Undecided::NoRight(NoRight::NotNamed) { unknown() } else { why })
+        result.map_err(|why| match why {
+            Undecided::NoRight(NoRight::NotNamed) => Undecided::Hidden(ballot.id.clone()),
+            why => why,
+        })
     }
 
     async fn judged(

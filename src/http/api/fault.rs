@@ -93,17 +93,16 @@ fn of_unapproved(why: &Unapproved) -> StatusCode {
 impl From<Undecided> for Fault {
     fn from(why: Undecided) -> Self {
         let status = match &why {
-            Undecided::Unknown(_) => StatusCode::NOT_FOUND,
+            Undecided::Unknown(_) | Undecided::Hidden(_) => StatusCode::NOT_FOUND,
             Undecided::Over(over) => of_unapproved(over),
-            Undecided::OtherOperation | Undecided::Twice => StatusCode::CONFLICT,
+            Undecided::OtherOperation | Undecided::Twice | Undecided::Impossible => StatusCode::CONFLICT,
             Undecided::Invalid { .. } => StatusCode::BAD_REQUEST,
             Undecided::NotRecorded(_) | Undecided::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::FORBIDDEN,
         };
         let mut refused = Refused::new(status, why.code(), why.to_string());
         // These are events of the approval, which its record has.
-        refused.recorded =
-            matches!(why, Undecided::NoRight(_) | Undecided::BadSignature(_) | Undecided::OtherOperation);
+        refused.recorded = why.is_recorded();
         refused.into()
     }
 }
