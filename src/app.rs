@@ -13,7 +13,9 @@ use std::{
 };
 
 pub use reload::{Reload, registry_facts};
-pub use report::{Wanted, database_lines, directory_lines, disk_line, node_lines, peer_lines, tls_lines, wanted};
+pub use report::{
+    Wanted, approval_line, database_lines, directory_lines, disk_line, node_lines, peer_lines, tls_lines, wanted,
+};
 pub use rules::{RulesError, rules};
 pub use site::{catalogue, site_files};
 use tokio::task::JoinHandle;
@@ -150,6 +152,7 @@ impl App {
             wanted: wanted(config),
             node: node.clone(),
             audit: audit.clone(),
+            store: store.clone(),
             rules: rules.clone(),
             clock: clock.clone(),
             reached,

@@ -346,7 +346,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         files: files::read(&mut root),
         guard: guard::guard(&mut root),
         probe: probe::probe(&mut root, &engagements),
-        approvals: approvals::approvals(&mut root),
+        approvals: approvals::approvals(&mut root, profile),
         log: settings::log(&mut root, profile),
         policy: policy::policy(&mut root, tools),
         targets,

@@ -16,7 +16,7 @@ pub use approvals::{ApprovalRow, ApprovalSelection, VoteRow};
 pub use approver_keys::{ApproverKeyRow, KeyChange};
 pub(crate) use directory::check_private;
 pub use directory::{DirectoryError, DirectoryLock, Holder, check_directory, prepare_directory};
-pub use inspection::{Inspection, Whole, inspect};
+pub use inspection::{Inspection, Whole, enrolled, inspect};
 pub use leaves::{LeafReader, LeafRow, LeafWriter, StoredLeaf};
 use sqlx::{
     SqlitePool,

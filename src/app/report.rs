@@ -1,6 +1,7 @@
 //! The gateway's report about itself, put together from what its parts say. Looks and changes nothing. The findings of
 //! [`state`] and [`node`] do not need a running gateway: the command line makes them where there is none.
 
+mod approvals;
 mod node;
 mod peers;
 mod state;
@@ -15,6 +16,7 @@ use std::{
 use jiff::Timestamp;
 
 pub use self::{
+    approvals::approval_line,
     node::{Wanted, node_lines, tls_lines},
     peers::peer_lines,
     state::{database_lines, directory_lines, disk_line},
@@ -25,6 +27,7 @@ use crate::{
     http::Certificates,
     model::{Clock, Line, Report, Subject, TargetKind},
     pipeline::RulesInForce,
+    store::Store,
     tailnet::Node,
 };
 
@@ -43,6 +46,7 @@ pub(super) struct Facts {
     pub(super) wanted: Wanted,
     pub(super) node: Arc<dyn Node>,
     pub(super) audit: Arc<Audit>,
+    pub(super) store: Store,
     pub(super) rules: Arc<RulesInForce>,
     pub(super) clock: Arc<dyn Clock>,
     /// The kinds of targets that can be operated.
@@ -67,13 +71,15 @@ impl Facts {
         let served = self.certificates.as_ref().and_then(|certificates| certificates.until());
         lines.extend(tls_lines(&self.tls, served, Some(&status), now));
         lines.push(self.targets());
-        lines.push(Line::warn(
-            Subject::Approvals,
-            "nobody can be asked: what needs an approval is refused",
-            "let people do what is critical themselves: this version cannot ask them",
-        ));
+        let peers = peers::found(&*self.node, &status).await;
+        let signers = self.store.approver_keys().await.ok().map(|keys| {
+            let counting = keys.into_iter().filter(|key| key.removed_at.is_none());
+            counting.map(|key| key.login).collect::<Vec<String>>()
+        });
+        let settings = &self.rules.now().approvals;
+        lines.push(approval_line(settings, peers.as_deref().ok(), signers.as_deref()));
         lines.push(self.sources(now).await);
-        lines.extend(peers::lines(&*self.node, &status).await);
+        lines.extend(peers.map_or_else(|instead| vec![instead], |peers| peer_lines(&peers)));
         Report::new(true, lines)
     }
 

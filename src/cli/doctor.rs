@@ -13,10 +13,12 @@ use super::{
     Exit, block_on, colours, control, data_directory, environment, reload::named_directory, say, sources::Sources,
 };
 use crate::{
-    app::{database_lines, directory_lines, disk_line, node_lines, peer_lines, rules, tls_lines, wanted},
+    app::{
+        approval_line, database_lines, directory_lines, disk_line, node_lines, peer_lines, rules, tls_lines, wanted,
+    },
     config::{Config, Node, Profile},
     model::{Clock, Level, Line, Report, Subject, SystemClock},
-    store::Holder,
+    store::{Holder, enrolled},
     tailnet::Host,
 };
 
@@ -107,14 +109,20 @@ async fn without_service(directory: &Path, config: Option<&Config>) -> Report {
         lines.extend(disk_line(directory));
     }
     if let Some(config) = config {
-        let mut status = None;
+        let (mut status, mut seen) = (None, None);
         if let Node::Host(settings) = &config.node {
             let (found, peers) = Host::look(settings, &config.tailnet).await;
             lines.extend(node_lines(config.node.mode(), &found, &wanted(config), now));
             if found.is_up() {
                 lines.extend(peer_lines(&peers));
+                seen = Some(peers);
             }
             status = Some(found);
+        }
+        // A node of the gateway's own has no peers while it is down: who the tailnet policy names is not known then.
+        if seen.is_some() || !matches!(config.node, Node::Embedded(_)) {
+            let signers = enrolled(directory).await.ok();
+            lines.push(approval_line(&config.approvals, seen.as_deref(), signers.as_deref()));
         }
         lines.extend(tls_lines(&config.tls, None, status.as_deref(), now));
     }

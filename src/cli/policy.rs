@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::{Config, Engagement},
-    model::{Clock, ScopeSet, SystemClock, Target, check_keys},
+    model::{Clock, ScopeSet, Strength, SystemClock, Target, check_keys},
 };
 
 #[derive(Debug, Subcommand)]
@@ -204,7 +204,9 @@ fn explain(explain: &Explain) -> Result<(), Exit> {
         None => say(format_args!("{}: {}", word(&answer, "code"), word(&answer, "message")))?,
     }
     if let Some(quorum) = answer.get("quorum").and_then(Value::as_u64) {
-        say(format_args!("people who must agree: {quorum}"))?;
+        let signed =
+            if word(&answer, "strength") == Strength::Signature.as_str() { ", each with a signature" } else { "" };
+        say(format_args!("people who must agree: {quorum}{signed}"))?;
     }
     for check in answer.get("checks").and_then(Value::as_array).into_iter().flatten() {
         let line = format!("  {:5} {:18} {}", word(check, "verdict"), word(check, "name"), word(check, "detail"));

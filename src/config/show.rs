@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Config, EmbeddedNode, GrantsMode, HostNode, LogFormat, Node, NodeCredential, PolicyException, Profile, Tailnet,
-    Tls, section::join,
+    Approvals, Config, EmbeddedNode, GrantsMode, HostNode, LogFormat, Node, NodeCredential, PolicyException, Profile,
+    Tailnet, Tls, section::join,
 };
 use crate::model::{EngagementId, Scope, SudoPolicy, TargetId, format_duration, format_size};
 
@@ -84,6 +84,7 @@ impl Config {
         add("exec.max_stderr".into(), size(exec.max_stderr_bytes));
         add("exec.hard_output".into(), size(exec.hard_output_bytes));
         self.add_rules(&mut add);
+        self.add_approvals(&mut add);
         add("log.level".into(), quoted(&self.log.level));
         let format = match self.log.format {
             LogFormat::Auto => "auto",
@@ -213,6 +214,30 @@ impl Config {
         if !policy.exceptions.is_empty() {
             let exceptions: Vec<String> = policy.exceptions.iter().map(exception).collect();
             add("policy.exceptions".into(), format!("[{}]", exceptions.join(", ")));
+        }
+    }
+
+    /// Who may say yes, and how they are asked.
+    fn add_approvals(&self, add: &mut impl FnMut(String, String)) {
+        let Approvals {
+            approvers,
+            ttl,
+            second_person,
+            strength,
+            max_pending_per_token,
+            max_pending,
+            url,
+            webhooks: _,
+            notify: _,
+        } = &self.approvals;
+        add("approvals.approvers".into(), array(approvers));
+        add("approvals.ttl".into(), time(*ttl));
+        add("approvals.second_person".into(), second_person.to_string());
+        add("approvals.strength".into(), quoted(strength.as_str()));
+        add("approvals.max_pending".into(), max_pending.to_string());
+        add("approvals.max_pending_per_token".into(), max_pending_per_token.to_string());
+        if let Some(url) = url {
+            add("approvals.url".into(), quoted(url));
         }
     }
 

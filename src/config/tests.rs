@@ -166,6 +166,11 @@ fn profiles_forbid_what_they_say() {
             "limits.critical_per_hour: profile maximum allows at most 10, not 11",
         ),
         ("maximum", "limits.auth_failures_per_minute = 21", "profile maximum allows at most 20, not 21"),
+        (
+            "maximum",
+            "approvals = {strength = \"signature\", second_person = false}",
+            "approvals.second_person: profile maximum refuses false: somebody else has to agree",
+        ),
     ] {
         let refused = problem(&format!("profile = \"{profile}\"\n{setting}"));
         assert!(refused.starts_with("tailops.toml:2:") && refused.contains(reason), "{refused}");
@@ -313,6 +318,7 @@ fn understood() -> BTreeSet<String> {
         "guard.",
         "probe.",
         "probe.urls.NAME.",
+        "approvals.",
         "log.",
         "policy.",
         "policy.exceptions[].",
@@ -344,6 +350,7 @@ fn understood() -> BTreeSet<String> {
             "guard",
             "probe",
             "probe.urls",
+            "approvals",
             "log",
             "policy",
             "policy.exceptions",
@@ -383,7 +390,7 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 23, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 24, "all but required keys and those without a default");
 }
 
 #[test]

@@ -170,6 +170,7 @@ impl Answers {
                     "connections": gateway.connections.load(Ordering::Relaxed),
                     "tokens": gateway.authenticator.is_fresh(),
                     "node": gateway.node.status().is_up(),
+                    "approvals_pending": gateway.store.pending_approvals(None).await?.0,
                 }),
             );
         }

@@ -32,6 +32,7 @@ pub fn explanation(tool: &str, operation: &Operation, judgement: &Judgement) -> 
     });
     if let (Verdict::Ask, Some(answer)) = (judgement.verdict(), answer.as_object_mut()) {
         answer.insert("quorum".into(), judgement.quorum().into());
+        answer.insert("strength".into(), judgement.strength().as_str().into());
     }
     answer
 }

@@ -101,6 +101,7 @@ struct Rule {
     forbids: bool,
     ask: Option<String>,
     quorum: u32,
+    strength: Strength,
     description: Option<String>,
     own: bool,
 }
@@ -220,15 +221,18 @@ impl Loaded {
         }
         let reasons: Vec<String> =
             asks.iter().map(|id| format!("{} ({id})", self.ask(id).unwrap_or_default())).collect();
-        let quorum = asks.iter().filter_map(|id| self.rules.get(id)).map(|rule| rule.quorum).max().unwrap_or(1).max(1);
+        let rules = || asks.iter().filter_map(|id| self.rules.get(id));
+        let quorum = rules().map(|rule| rule.quorum).max().unwrap_or(1).max(1);
+        let strength = rules().map(|rule| rule.strength).max().unwrap_or_default();
         let people = if quorum > 1 { format!("; {quorum} people must agree") } else { String::new() };
+        let signed = if strength == Strength::Signature { "; each yes must be signed" } else { "" };
         Ok(Answer {
             verdict: Verdict::Ask,
             code: "approval_required",
-            detail: format!("{}{people}{note}", reasons.join("; ")),
+            detail: format!("{}{people}{signed}{note}", reasons.join("; ")),
             policies: asks,
             quorum,
-            strength: Strength::Identity,
+            strength,
         })
     }
 

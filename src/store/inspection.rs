@@ -40,13 +40,26 @@ pub struct Inspection {
     pub last_leaf: Option<(i64, String)>,
 }
 
+/// The logins that have a key whose signatures count, each once, in the database in `directory`.
+#[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
+pub async fn enrolled(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let mut database = read_only(directory).connect().await?;
+    let logins = sqlx::query_scalar("SELECT DISTINCT login FROM approver_key WHERE removed_at IS NULL ORDER BY login");
+    let logins = logins.fetch_all(&mut database).await?;
+    database.close().await?;
+    Ok(logins)
+}
+
+fn read_only(directory: &Path) -> SqliteConnectOptions {
+    let options = SqliteConnectOptions::new().filename(directory.join(FILE));
+    options.read_only(true).busy_timeout(Duration::from_secs(5))
+}
+
 /// Looks at the database in `directory`. Its pages are checked for at most `most`.
 #[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]
 pub async fn inspect(directory: &Path, most: Duration) -> Result<Inspection, StoreError> {
-    let path = directory.join(FILE);
-    let bytes = fs::metadata(&path)?.len() + size_of_log(directory)?;
-    let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(Duration::from_secs(5));
-    let mut database = options.connect().await?;
+    let bytes = fs::metadata(directory.join(FILE))?.len() + size_of_log(directory)?;
+    let mut database = read_only(directory).connect().await?;
     let schema = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success");
     let schema = schema.fetch_one(&mut database).await?;
     let last = sqlx::query_as("SELECT seq, leaf FROM audit_leaf ORDER BY seq DESC LIMIT 1");
@@ -87,8 +100,10 @@ fn size_of_log(directory: &Path) -> io::Result<u64> {
 mod tests {
     use std::os::unix::fs::FileExt;
 
+    use jiff::Timestamp;
+
     use super::*;
-    use crate::store::Store;
+    use crate::store::{ApproverKeyRow, Store};
 
     const SECOND: Duration = Duration::from_secs(10);
 
@@ -99,6 +114,24 @@ mod tests {
         let found = inspect(directory.path(), SECOND).await.unwrap();
         assert_eq!((found.whole, found.last_leaf, found.schema), (Whole::Yes, None, found.known_schema));
         assert!(found.schema > 0 && found.bytes > 4096);
+        assert_eq!(enrolled(directory.path()).await.unwrap(), Vec::<String>::new());
+        for (key_id, login) in [("SHA256:1", "maria"), ("SHA256:2", "jan"), ("SHA256:3", "maria"), ("SHA256:4", "eve")]
+        {
+            let key = ApproverKeyRow {
+                key_id: key_id.into(),
+                login: login.into(),
+                kind: "ssh".into(),
+                public_key: "ssh-ed25519 AAAA".into(),
+                label: String::new(),
+                added_at: Timestamp::UNIX_EPOCH,
+                added_by: "root".into(),
+                removed_at: None,
+                removed_by: None,
+            };
+            store.insert_approver_key(&key).await.unwrap();
+        }
+        assert!(store.remove_approver_key("SHA256:4", Timestamp::UNIX_EPOCH, "root").await.unwrap());
+        assert_eq!(enrolled(directory.path()).await.unwrap(), ["jan", "maria"]);
         store.close().await;
         assert_eq!(inspect(directory.path(), SECOND).await.unwrap().whole, Whole::Yes, "with nobody else there");
     }
@@ -120,6 +153,7 @@ mod tests {
         assert!(inspect(directory.path(), SECOND).await.is_err());
         fs::remove_file(&path).unwrap();
         assert!(inspect(directory.path(), SECOND).await.is_err());
+        assert!(enrolled(directory.path()).await.is_err());
         assert!(!path.exists());
     }
 }

@@ -42,6 +42,9 @@ struct Data {
     /// How many people must agree
     #[serde(default)]
     quorum: Option<u32>,
+    /// What each yes must be: identity (of a connection) or signature (of an enrolled key)
+    #[serde(default)]
+    strength: Option<String>,
     checks: Vec<Check>,
     #[serde(default)]
     operation: Option<Map<String, Value>>,

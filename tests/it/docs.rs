@@ -7,7 +7,13 @@ mod page;
 mod planted;
 mod shell;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use book::Book;
 
@@ -35,6 +41,9 @@ fn every_key_of_a_record_is_explained_and_no_other() {
     let (source, page) = (read("src/audit/record.rs"), read("docs/audit.md"));
     for (name, heading) in [
         ("Record", "\n## A record\n"),
+        ("ApprovalFacts", "In `approval`:"),
+        ("ApproverFacts", "In each entry of `approvers`:"),
+        ("SignedFacts", "In `signed`, as it came, and past redaction:"),
         ("PeerFacts", "In `tailscale`:"),
         ("Execution", "In each entry of `exec`:"),
         ("HttpFacts", "In `http`:"),
@@ -44,6 +53,43 @@ fn every_key_of_a_record_is_explained_and_no_other() {
         assert!(!fields.is_empty(), "{name}");
         assert_eq!(fields, documented(&page, heading), "{name}");
     }
+}
+
+/// What `docs/approvals.md` tells others of the hash is what the code does, and what sha256sum makes of it.
+#[test]
+fn the_hash_of_an_operation_can_be_made_as_the_page_says() {
+    let page = read("docs/approvals.md");
+    let (_, rest) = page.split_once("\nThis operation\n\n```json\n").expect("the operation");
+    let (operation, rest) = rest.split_once("\n```\n\nhas the hash\n\n```\n").expect("its hash");
+    let (hash, _) = rest.split_once("\n```\n").expect("the end of the block");
+    let operation: serde_json::Value = serde_json::from_str(operation).unwrap();
+    let canonical = tailops::model::canonical_json(&operation).unwrap();
+    assert_eq!(tailops::approval::hash_of(&canonical), hash);
+    let mut bytes = b"tailops operation v1\n".to_vec();
+    bytes.extend(&canonical);
+    assert!(page.contains("printf 'tailops operation v1\\n'"), "the page's prefix is another one");
+    assert_eq!(sha256sum(&bytes), hash);
+    // The page's own recipe, where its program is installed.
+    if let Some(by_jq) = piped("jq", &["-cjS", "."], &canonical) {
+        assert_eq!(by_jq, canonical);
+    }
+    let keys: BTreeSet<String> = operation.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, documented(&page, "The operation on paper is one JSON object:"));
+}
+
+fn sha256sum(bytes: &[u8]) -> String {
+    let said = String::from_utf8(piped("sha256sum", &[], bytes).expect("coreutils")).unwrap();
+    said.split_whitespace().next().unwrap().to_owned()
+}
+
+/// What the program makes of these bytes; none where it is not installed.
+fn piped(program: &str, arguments: &[&str], bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut command = Command::new(program);
+    let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{program}");
+    Some(output.stdout)
 }
 
 #[test]

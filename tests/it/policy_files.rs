@@ -76,6 +76,26 @@ fn the_example_answers_as_its_cases_expect() {
     }
 }
 
+/// People who read the example of approvals get what it says: who has to agree to what, and where signatures are wanted.
+#[test]
+fn the_example_of_approvals_answers_as_its_cases_expect() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/approvals");
+    let [cases, config] = ["cases.yaml", "tailops.toml"].map(|file| folder.join(file).to_str().unwrap().to_owned());
+    let directory = folder.to_str().unwrap();
+    let output = policy(&["test", &cases, "--config", &config, "--directory", directory]);
+    says(&output, 0, &["6 case(s), 0 difference(s)"]);
+    let weaker = fs::read_to_string(&cases).unwrap().replacen("strength: signature", "strength: identity", 1);
+    let altered = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&altered, weaker).unwrap();
+    let output = policy(&["test", altered.path().to_str().unwrap(), "--config", &config, "--directory", directory]);
+    says(&output, 1, &["1 difference(s)", "ask, 2 people, identity", "ask approval_required, 2 people, signature"]);
+    let explained = policy(&[
+        "explain", "--config", &config, "--directory", directory, "--scopes", "file:write", "--tool", "file_delete",
+        "--target", "prod-1", "--args", r#"{"path": "/srv/prod/a", "reason": "space", "dry_run": false}"#,
+    ]);
+    says(&explained, 0, &["file_delete: ask", "people who must agree: 2, each with a signature"]);
+}
+
 #[test]
 fn a_typo_is_refused_at_start_with_its_place() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,20 +12,23 @@ use crate::{
 /// The most peers that are told one by one.
 const SHOWN: usize = 200;
 
-pub(super) async fn lines(node: &dyn Node, status: &NodeStatus) -> Vec<Line> {
+/// The peers that the node sees, or what there is to say instead.
+pub(super) async fn found(
+    node: &dyn Node,
+    status: &NodeStatus,
+) -> Result<Vec<(NodePeer, Result<Peer, Unidentified>)>, Line> {
     if status.state == NodeState::Loopback {
         let own = rustix::process::geteuid().as_raw();
-        return vec![Line::ok(Subject::Peers, format!("only processes of uid {own} on this machine come in"))];
+        return Err(Line::ok(Subject::Peers, format!("only processes of uid {own} on this machine come in")));
     }
     if !status.is_up() {
         let mend = "look at the line `node`";
-        return vec![Line::fail(Subject::Peers, "nobody comes in: no peer can be identified", mend)];
+        return Err(Line::fail(Subject::Peers, "nobody comes in: no peer can be identified", mend));
     }
-    let Ok(peers) = tokio::time::timeout(ASKED_FOR, node.peers()).await else {
+    tokio::time::timeout(ASKED_FOR, node.peers()).await.map_err(|_| {
         let finding = format!("the node did not say in {} s who its peers are", ASKED_FOR.as_secs());
-        return vec![Line::fail(Subject::Peers, finding, "look at the lines `node` and `daemon`")];
-    };
-    peer_lines(&peers)
+        Line::fail(Subject::Peers, finding, "look at the lines `node` and `daemon`")
+    })
 }
 
 /// What these peers may do.

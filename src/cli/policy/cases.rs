@@ -20,7 +20,7 @@ use serde_saphyr::Spanned;
 use super::simulate::{self, Simulation};
 use crate::{
     config::{GrantsMode, Tailnet},
-    model::{ScopeSet, Subtree, SudoPolicy, Target, TargetKind},
+    model::{ScopeSet, Strength, Subtree, SudoPolicy, Target, TargetKind},
     policy::Verdict,
     tailnet::{Grants, NotAdmitted, read_grants},
     tools,
@@ -99,6 +99,8 @@ struct Case {
     code: Option<String>,
     #[serde(default)]
     quorum: Option<u32>,
+    #[serde(default)]
+    strength: Option<Strength>,
 }
 
 /// One of `callers` by its name, or a caller of its own.
@@ -168,6 +170,8 @@ struct Outcome {
     by: BTreeSet<String>,
     code: String,
     quorum: u32,
+    /// Where it asks.
+    strength: Option<Strength>,
 }
 
 /// A case that came out otherwise.
@@ -259,12 +263,26 @@ impl Cases {
             let by = case.by.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ");
             let by = if by.is_empty() { by } else { format!(" by {by}") };
             let code = coded(case.code.as_deref().unwrap_or_default());
+            let strength = |strength: Option<Strength>| strength.map(|word| format!(", {word}")).unwrap_or_default();
             let got_quorum = Some(outcome.quorum).filter(|quorum| *quorum > 0);
+            // Shown only where it is compared.
+            let got_strength = outcome.strength.filter(|_| case.strength.is_some());
             Some(Difference {
                 line: case.name.referenced.line(),
                 name: case.name.value.clone(),
-                expected: format!("{}{code}{}{by}", case.expect.as_str(), quorum(case.quorum)),
-                got: format!("{}{}{}", outcome.verdict.as_str(), coded(&outcome.code), quorum(got_quorum)),
+                expected: format!(
+                    "{}{code}{}{}{by}",
+                    case.expect.as_str(),
+                    quorum(case.quorum),
+                    strength(case.strength)
+                ),
+                got: format!(
+                    "{}{}{}{}",
+                    outcome.verdict.as_str(),
+                    coded(&outcome.code),
+                    quorum(got_quorum),
+                    strength(got_strength)
+                ),
                 by: outcome.by.into_iter().collect::<Vec<_>>().join(", "),
             })
         };
@@ -276,7 +294,8 @@ impl Cases {
         if let Some(target) = &case.call.target {
             arguments.insert("target".into(), target.clone().into());
         }
-        let invalid = |code: String| Outcome { verdict: Expected::Invalid, by: BTreeSet::new(), code, quorum: 0 };
+        let verdict = Expected::Invalid;
+        let invalid = |code: String| Outcome { verdict, by: BTreeSet::new(), code, quorum: 0, strength: None };
         let caller = match &case.caller {
             Who::Named(name) => self.0.callers.get(name),
             Who::Inline(caller) => Some(&**caller),
@@ -293,6 +312,7 @@ impl Cases {
                 by: judgement.decided_by().into_iter().map(str::to_owned).collect(),
                 code: judgement.code().to_owned(),
                 quorum: judgement.quorum(),
+                strength: (judgement.verdict() == Verdict::Ask).then(|| judgement.strength()),
             },
             Ok(Err(error)) => invalid(error.code.to_owned()),
             Err(_) => invalid("unknown_tool".to_owned()),
@@ -306,6 +326,7 @@ impl Case {
             && self.by.as_ref().is_none_or(|by| *by == outcome.by)
             && self.code.as_ref().is_none_or(|code| *code == outcome.code)
             && self.quorum.is_none_or(|quorum| quorum == outcome.quorum)
+            && self.strength.is_none_or(|strength| Some(strength) == outcome.strength)
     }
 }
 

@@ -18,13 +18,16 @@ use super::{
     schema::{Fields, schema_of},
     vocabulary::{Vocabulary, asks_for_approval},
 };
-use crate::config::{SiteFile, did_you_mean};
+use crate::{
+    config::{SiteFile, did_you_mean},
+    model::Strength,
+};
 
 /// The default set: embedded, before the site's own files.
 const DEFAULT: (&str, &str) = ("acl/default.cedar", include_str!("../../../acl/default.cedar"));
 
 /// The annotations there are.
-const ANNOTATIONS: [&str; 4] = ["id", "ask", "quorum", "description"];
+const ANNOTATIONS: [&str; 5] = ["id", "ask", "approvers", "strength", "description"];
 
 /// The most people that can be asked for.
 const MOST_PEOPLE: u32 = 10;
@@ -176,20 +179,25 @@ fn rule(policy: &Policy, offset: usize, own: bool, report: &mut Report<'_>) -> O
     } else if ask.is_none() && asks {
         report.add(offset, "context.approved needs an @ask(\"reason\"): without it nobody is asked and it never holds");
     }
-    let quorum = match (text("quorum"), &ask) {
-        (None, _) => 1,
-        (Some(_), None) => {
-            report.add(offset, "@quorum belongs to a policy with @ask");
+    for name in ["approvers", "strength"] {
+        if ask.is_none() && text(name).is_some() {
+            report.add(offset, format_args!("@{name} belongs to a policy with @ask"));
+        }
+    }
+    let quorum = text("approvers").filter(|_| ask.is_some()).map_or(1, |given| {
+        let people = given.parse().ok().filter(|people| (1..=MOST_PEOPLE).contains(people));
+        people.unwrap_or_else(|| {
+            report.add(offset, format_args!("@approvers must be from 1 to {MOST_PEOPLE}, not {given:?}"));
             1
-        }
-        (Some(given), Some(_)) => {
-            let people = given.parse().ok().filter(|people| (1..=MOST_PEOPLE).contains(people));
-            people.unwrap_or_else(|| {
-                report.add(offset, format_args!("@quorum must be from 1 to {MOST_PEOPLE}, not {given:?}"));
-                1
-            })
-        }
-    };
+        })
+    });
+    let strength = text("strength").filter(|_| ask.is_some()).map_or(Strength::Identity, |given| {
+        let known = [Strength::Identity, Strength::Signature].into_iter().find(|strength| strength.as_str() == given);
+        known.unwrap_or_else(|| {
+            report.add(offset, format_args!("@strength must be identity or signature, not {given:?}"));
+            Strength::Signature
+        })
+    });
     let Some(id) = policy.annotation("id") else {
         report.add(offset, "has no @id(\"…\"), by which decisions and exceptions name it");
         return None;
@@ -200,7 +208,7 @@ fn rule(policy: &Policy, offset: usize, own: bool, report: &mut Report<'_>) -> O
         const FORM: &str = "1 to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
         report.add(offset, format_args!("@id({id:?}) is no id: {FORM}"));
     }
-    let rule = Rule { forbids, ask, quorum, description: text("description"), own };
+    let rule = Rule { forbids, ask, quorum, strength, description: text("description"), own };
     (report.list.len() == before).then(|| (id.to_owned(), rule))
 }
 

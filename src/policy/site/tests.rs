@@ -204,7 +204,7 @@ fn what_the_catalogue_does_not_know_is_denied() {
     says(&judged(&Site::new("").policy(), &odd, NOON), Verdict::Deny, "site_policy_error", &[]);
 }
 
-const SEGMENTS: &str = "@id(\"prod-asks\") @ask(\"restarts in production\") @quorum(\"2\")
+const SEGMENTS: &str = "@id(\"prod-asks\") @ask(\"restarts in production\") @approvers(\"2\")
 forbid (principal, action in Action::\"changes\", resource)
 when { resource.segment like \"production-*\" && context.effect != \"read\" }
 unless { context.approved };
@@ -222,6 +222,7 @@ fn one_call_is_allowed_in_staging_and_asks_in_production() {
     says(&asked, Verdict::Ask, "approval_required", &["prod-asks", "prod-asks-too"]);
     assert_eq!((asked.quorum(), asked.rule().as_ref()), (2, "site_policy: prod-asks, prod-asks-too"));
     assert_eq!(asked.message(), "restarts in production (prod-asks); and this (prod-asks-too); 2 people must agree");
+    assert_eq!(asked.strength(), Strength::Identity);
     let line = asked.trace().last().unwrap();
     assert_eq!((line.name, line.verdict), ("site_policy", Verdict::Ask));
     // An ask beside a plain forbid is a deny, and so is an ask that approval does not lift.
@@ -231,6 +232,32 @@ fn one_call_is_allowed_in_staging_and_asks_in_production() {
         "{SEGMENTS}@id(\"n\") @ask(\"only by day\") forbid (principal, action, resource) unless {{ context.approved && context.time.hour < 12 }};"
     );
     says(&judged(&Site::new(&never).policy(), &restart("prod-1"), NOON), Verdict::Deny, "site_policy_denied", &["n"]);
+}
+
+#[test]
+fn the_strongest_yes_that_any_asking_policy_wants_is_needed() {
+    const ASK: &str = "forbid (principal, action in Action::\"service\", resource) unless { context.approved };";
+    for (annotations, wanted) in [
+        (["", ""], Strength::Identity),
+        (["@strength(\"identity\")", ""], Strength::Identity),
+        (["@strength(\"identity\")", "@strength(\"signature\")"], Strength::Signature),
+        (["@strength(\" signature \")", ""], Strength::Signature),
+    ] {
+        let [a, b] = annotations;
+        let text = format!("@id(\"a\") @ask(\"a\") {a} {ASK} @id(\"b\") @ask(\"b\") {b} {ASK}");
+        let asked = judged(&Site::new(&text).policy(), &restart("stage-1"), NOON);
+        says(&asked, Verdict::Ask, "approval_required", &["a", "b"]);
+        assert_eq!(asked.strength(), wanted, "{annotations:?}");
+        let signed = asked.message().ends_with("; each yes must be signed");
+        assert_eq!(signed, wanted == Strength::Signature, "{}", asked.message());
+    }
+    // One that does not ask about this call wants nothing of it.
+    let elsewhere = format!(
+        "@id(\"a\") @ask(\"a\") {ASK} @id(\"b\") @ask(\"b\") @strength(\"signature\") {}",
+        ASK.replace("service", "file")
+    );
+    let asked = judged(&Site::new(&elsewhere).policy(), &restart("stage-1"), NOON);
+    assert_eq!((asked.strength(), asked.policies()), (Strength::Identity, &["a".to_owned()][..]));
 }
 
 #[test]
@@ -373,7 +400,7 @@ const EVERYTHING: &str = "@id(\"a\") forbid (principal, action, resource) when {
 @id(\"b\") @ask(\"b\") forbid (principal, action in Action::\"changes\", resource) when { context.time.hour < 6 } unless { context.approved };
 @id(\"c\") forbid (principal, action == Action::\"service_control\", resource) when { context.args has wait_s && context.args.wait_s > 60 };
 @id(\"d\") forbid (principal, action, resource) when { principal.tags.contains(\"tag:bad\") || principal.user == \"eve\" };
-@id(\"e\") @ask(\"e\") @quorum(\"3\") forbid (principal, action, resource) when { resource.segment like \"production-*\" && context.risk_level >= 3 } unless { context.approved };
+@id(\"e\") @ask(\"e\") @approvers(\"3\") @strength(\"signature\") forbid (principal, action, resource) when { resource.segment like \"production-*\" && context.risk_level >= 3 } unless { context.approved };
 @id(\"f\") forbid (principal, action, resource) unless { principal.scopes.contains(\"system:control\") || context.now < datetime(\"2026-11-21T13:00:00Z\") };
 @id(\"g\") forbid (principal, action in Action::\"destroys\", resource) when { principal.subject == \"agent-9\" && !context.dry_run };";
 

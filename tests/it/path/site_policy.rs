@@ -62,7 +62,7 @@ async fn permits_of_a_site_widen_nothing() {
     gateway.stop().await;
 }
 
-const SEGMENTS: &str = "@id(\"look-first\") @ask(\"production is looked at by two\") @quorum(\"2\")
+const SEGMENTS: &str = "@id(\"look-first\") @ask(\"production is looked at by two\") @approvers(\"2\")
 forbid (principal, action == Action::\"process_list\", resource)
 when { resource.segment == \"production-a\" }
 unless { context.approved };

@@ -77,14 +77,29 @@ fn what_is_no_policy_of_ours_is_refused() {
             "@id(\"x\") @ask(\" \") forbid (principal, action, resource) unless { context.approved };",
             "@ask must be one line",
         ),
-        ("@id(\"x\") @quorum(\"2\") forbid (principal, action, resource);", "@quorum belongs to a policy with @ask"),
         (
-            "@id(\"x\") @ask(\"y\") @quorum(\"0\") forbid (principal, action, resource) unless { context.approved };",
-            "@quorum must be from 1 to 10, not \"0\"",
+            "@id(\"x\") @approvers(\"2\") forbid (principal, action, resource);",
+            "@approvers belongs to a policy with @ask",
         ),
         (
-            "@id(\"x\") @ask(\"y\") @quorum(\"two\") forbid (principal, action, resource) unless { context.approved };",
+            "@id(\"x\") @ask(\"y\") @approvers(\"0\") forbid (principal, action, resource) unless { context.approved };",
+            "@approvers must be from 1 to 10, not \"0\"",
+        ),
+        (
+            "@id(\"x\") @ask(\"y\") @approvers(\"two\") forbid (principal, action, resource) unless { context.approved };",
             "not \"two\"",
+        ),
+        (
+            "@id(\"x\") @quorum(\"2\") forbid (principal, action, resource);",
+            "unknown annotation @quorum; the annotations are",
+        ),
+        (
+            "@id(\"x\") @strength(\"signature\") forbid (principal, action, resource);",
+            "@strength belongs to a policy with @ask",
+        ),
+        (
+            "@id(\"x\") @ask(\"y\") @strength(\"strong\") forbid (principal, action, resource) unless { context.approved };",
+            "@strength must be identity or signature, not \"strong\"",
         ),
         ("@id(\"x\") forbid (principal == ?principal, action, resource);", "is a template"),
         ("@id(\"x\") forbid (principal, action, resource)", "site.cedar:1:"),
