@@ -10,6 +10,7 @@ mod ask;
 mod decide;
 mod event;
 mod expiry;
+mod moment;
 mod paper;
 mod person;
 mod right;

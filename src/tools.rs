@@ -39,6 +39,8 @@ mod service_configure;
 mod service_control;
 mod service_inspect;
 mod service_list;
+#[cfg(test)]
+mod settled;
 mod systemd;
 mod target_inspect;
 mod token_inspect;
@@ -105,6 +107,12 @@ pub trait Tool: Sync {
         let mut arguments = arguments.clone();
         arguments.insert("dry_run".to_owned(), true.into());
         Some(arguments)
+    }
+
+    /// What a run is held to that people agreed to, by name: arguments that [`Self::settle`] pins, and what else of the
+    /// world it wants to find again. Nothing for what only reads.
+    fn rechecks(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// What people agree to beyond `arguments`: the arguments that hold the run to what `preview` found, and what else

@@ -26,23 +26,32 @@ impl Paper {
     /// what JSON cannot carry.
     pub fn of(caller: &Caller, operation: &Operation, world: &Map<String, Value>) -> Option<Self> {
         let (token, peer) = (caller.token(), caller.peer());
-        Self::of_document(&json!({
+        let mut document = Self::without_caller(operation, world);
+        let caller = json!({
+            "jti": token.jti,
+            "subject": token.subject,
+            "owner": token.owner,
+            "peer": peer.id,
+            "login": peer.user.as_ref().filter(|_| peer.tags.is_empty()),
+        });
+        document.as_object_mut()?.insert("caller".to_owned(), caller);
+        Self::of_document(&document)
+    }
+
+    /// What the document says of an operation, whoever asks for it.
+    pub(crate) fn without_caller(operation: &Operation, world: &Map<String, Value>) -> Value {
+        json!({
             "v": 1,
             "tool": operation.tool,
             "arguments": short(&Value::Object(operation.arguments.clone())),
             "target": operation.target.as_deref().map(target),
             "steps": operation.steps.iter().map(step).collect::<Vec<_>>(),
             "engagement": operation.engagement,
-            "caller": {
-                "jti": token.jti,
-                "subject": token.subject,
-                "owner": token.owner,
-                "peer": peer.id,
-                "login": peer.user.as_ref().filter(|_| peer.tags.is_empty()),
-            },
             "reason": operation.reason,
+            // Null unless arguments and steps count from it: then the run is planned at this moment again.
+            "moment": operation.moment,
             "world": world,
-        }))
+        })
     }
 
     /// Any act on paper. None only for what JSON cannot carry.

@@ -49,6 +49,7 @@ fn operation(target: Option<Target>, steps: Vec<Step>) -> Operation {
         asks: None,
         dry_run: false,
         reason: None,
+        moment: None,
         arguments: Map::new(),
         places: Vec::new(),
         steps,

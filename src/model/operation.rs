@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Effect, EngagementId, Risk, Scope, Step, Target};
@@ -29,6 +30,9 @@ pub struct Operation {
     pub dry_run: bool,
     /// Why the caller says it wants this.
     pub reason: Option<String>,
+    /// The moment that arguments and steps count from, where the caller said how long ago: planned again at this moment,
+    /// the same call is the same operation.
+    pub moment: Option<Timestamp>,
     /// The arguments in canonical form: parsed once, defaults filled in.
     pub arguments: Map<String, Value>,
     /// Where it may reach, for tools on files: every path that it names and every directory that its steps are confined

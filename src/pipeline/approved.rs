@@ -1,6 +1,7 @@
 //! What policy asks people about: shown to them as a dry run sees it, settled on what the dry run found, asked, and run
 //! once they agreed to exactly that.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{CallError, Pipeline, Rules, ToolCall, reply};
@@ -40,7 +41,7 @@ impl Pipeline {
             entry.decided(&decision).await?;
             let Decision::Ask(pending) = decision else { return Err(CallError::Internal) };
             self.approvals.answerable(&rules.approvals, caller, &pending).await?;
-            let ready = self.ready(who, tool, call).await?;
+            let ready = self.ready(who, tool, call, None).await?;
             let exec = ready.exec;
             let asking = Asking {
                 caller,
@@ -63,7 +64,8 @@ impl Pipeline {
         let id = id.unwrap_or_else(|| ApprovalId::from(""));
         entry.refers_to(&id);
         self.approvals.settled(&rules.approvals, &id, caller, &pending).await?;
-        let ready = self.ready(who, tool, call).await?;
+        let moment = self.approvals.moment_of(caller, &id).await?;
+        let ready = self.ready(who, tool, call, moment).await?;
         let exec = ready.exec;
         let unapproved = |why| CallError::Unapproved { why, exec: exec.clone() };
         let asking = Asking {
@@ -92,15 +94,17 @@ impl Pipeline {
         }
     }
 
-    /// The operation of `call` on the world as a dry run finds it now.
+    /// The operation of `call` on the world as a dry run finds it now, counting from `moment` where it was asked before.
     async fn ready(
         &self,
         who: (&Caller, &Rules),
         tool: &'static dyn Tool,
         call: &ToolCall,
+        moment: Option<Timestamp>,
     ) -> Result<Ready, CallError> {
         let (caller, rules) = who;
-        let context = self.plan_context(caller, rules);
+        let mut context = self.plan_context(caller, rules);
+        context.now = moment.unwrap_or(context.now);
         let previewed = match tool.preview(&call.arguments) {
             None => None,
             Some(arguments) => {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     file_write::{Before, expectation, stem},
     kit::{Host, arguments, data, schema_of, script},
     paths,
@@ -69,8 +69,8 @@ const SPEC: Spec = Spec {
     output: schema_of::<Data>,
 };
 
-/// Arguments: DIR NAME EXPECT run|dry STAMP/STEM ROOT…; EXPECT is a digest or `any`; the file's name in the trash is
-/// made of STAMP, a random number and STEM.
+/// Arguments: DIR NAME EXPECT run|dry STEM ROOT…; EXPECT is a digest or `any`; the file's name in the trash is made of
+/// the time on the target, a random number and STEM.
 ///
 /// Both directories are held open by descriptor, and what was moved is compared with what was opened and judged.
 const TEMPLATE: Template =
@@ -88,13 +88,12 @@ impl Tool for FileDelete {
         let target = Host::find(context, &args.target)?;
         let (directory, name) = paths::file_in("path", &args.path, &target)?;
         let roots = paths::reach(context, &target)?;
-        let stamp = context.now.strftime("%Y%m%dT%H%M%SZ");
         let own = [
             directory.to_owned(),
             name.to_owned(),
             expect,
             if args.dry_run { "dry" } else { "run" }.to_owned(),
-            format!("{stamp}/{}", stem(name)),
+            stem(name).to_owned(),
         ];
         let mut script = Script::new(&TEMPLATE, own.into_iter().chain(roots.iter().cloned()));
         script.limit = Some(Duration::from_secs(60));
@@ -106,6 +105,20 @@ impl Tool for FileDelete {
             reason: Some(args.reason),
             places,
             ..operation
+        })
+    }
+
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["expect_sha256", "size", "mode", "owner", "mtime"]
+    }
+
+    fn settle(&self, arguments: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        let before = preview.before.as_ref().ok_or_else(|| ToolError::unreadable("the file"))?;
+        let settled = Settled::unchanged(arguments);
+        Ok(match preview.data.get("before_sha256").and_then(Value::as_str) {
+            Some(digest) => settled.pin("expect_sha256", digest).stay(before, &["size", "mode", "owner"]),
+            // Too large to be read for a question: its time stands in for its content.
+            None => settled.stay(before, &["size", "mode", "owner", "mtime"]),
         })
     }
 

@@ -1,5 +1,5 @@
 
-dir=$1 file=$2 expect=$3 how=$4 entry=$5; shift 5
+dir=$1 file=$2 expect=$3 how=$4 stem=$5; shift 5
 no() { missing file "$1"; }
 for tool in flock sha256sum find stat; do command -v "$tool" >/dev/null || { no missing_tool; return; }; done
 walk "$dir" "$@" || { no "$why"; return; }
@@ -49,7 +49,7 @@ if [ "$how" = dry ]; then section end; return; fi
 [ "$(find "/proc/self/cwd" -prune -printf %l/)" = "$place/" ] || { no denied; return; }
 opened=$(stat -L -c %d:%i "/proc/self/fd/3")
 [ "$(stat -c %d:%i "./$file")" = "$opened" ] || { no denied; return; }
-entry=${entry%%/*}.$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n').${entry#*/}
+entry=$(date -u +%Y%m%dT%H%M%SZ).$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n').$stem
 mv -n -T -- "./$file" "/proc/self/fd/5/$entry" || { no read_only; return; }
 # Whatever took the file's name in the last moment was moved as it is, a link as a link. It goes back.
 if [ "$(stat -c %d:%i "/proc/self/fd/5/$entry")" != "$opened" ]; then

@@ -163,7 +163,8 @@ impl Tool for FileSearch {
         script.limit = Some(Duration::from_secs(60));
         let places = std::iter::once(args.root.clone()).chain(roots).collect();
         let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;
-        Ok(Operation { places, ..operation })
+        let counts_back = args.newer_than.as_deref().is_some_and(|since| parse_duration(since).is_ok());
+        Ok(Operation { places, moment: counts_back.then_some(context.now), ..operation })
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     file_read::Facts,
     kit::{Host, arguments, data, schema_of, script},
     media, paths,
@@ -239,6 +239,19 @@ impl Tool for FileWrite {
             reason: Some(canonical.reason),
             places,
             ..operation
+        })
+    }
+
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["expect_sha256", "mode", "owner"]
+    }
+
+    fn settle(&self, arguments: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        let digest = preview.data.get("before_sha256").and_then(Value::as_str);
+        let settled = Settled::unchanged(arguments).pin("expect_sha256", digest.unwrap_or("absent"));
+        Ok(match &preview.before {
+            Some(before) => settled.stay(before, &["mode", "owner"]),
+            None => settled,
         })
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     kit::{Host, arguments, data, schema_of, script, within},
     rights::{denied, marked, missing_right, mode_word, reason},
     service_control::lines,
@@ -161,6 +161,24 @@ impl Tool for HostPowerControl {
         Ok(marked(operation, Some(args.reason), args.dry_run))
     }
 
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["boot_id"]
+    }
+
+    fn settle(&self, raw: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        let args: Args = arguments(raw)?;
+        let boot = preview.data.get("boot_id").and_then(Value::as_str).unwrap_or_default();
+        if args.boot_id.as_deref().is_some_and(|wanted| wanted != boot) {
+            return Err(started_since(boot));
+        }
+        let blockers = preview.data.get("blockers").and_then(Value::as_array);
+        let mut blockers = blockers.into_iter().flatten().filter_map(Value::as_str);
+        match blockers.next() {
+            Some(blocker) => Err(ToolError::pointless(blocker)),
+            None => Ok(Settled::unchanged(raw).pin("boot_id", boot)),
+        }
+    }
+
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
         let args: Args = arguments(&raw.operation.arguments)?;
         let sections = script(raw, 0)?.sections();
@@ -291,10 +309,15 @@ fn blockers(answer: &Data, has_inhibitors: bool, has_shutdown: bool) -> Vec<Stri
     blockers
 }
 
+fn started_since(now: &str) -> ToolError {
+    ToolError::new("precondition_failed", format!("the host was started since the preview (its boot_id is now {now})"))
+        .hint("nothing was changed; dry_run shows the host as it is now")
+}
+
 /// Why the script looked and did nothing.
 fn refused(word: &str, answer: &Data) -> ToolError {
     let what = match word {
-        "boot_id" => format!("the host was started since the preview (its boot_id is now {})", answer.boot_id),
+        "boot_id" => return started_since(&answer.boot_id),
         "busy" | "inhibited" | "inhibitors_unknown" | "scheduled" => answer.blockers.join("; "),
         _ => return ToolError::unreadable("why it was refused"),
     };

@@ -155,9 +155,11 @@ impl Tool for JournalQuery {
         }
         // What is recorded is the point in time, not how it was told.
         let mut span = Vec::new();
+        let mut counts_back = false;
         for (field, text) in [("since", &mut args.since), ("until", &mut args.until)] {
             if let Some(text) = text {
                 let time = point_in_time(field, text, context.now)?;
+                counts_back |= text.parse::<Timestamp>().is_err();
                 *text = time.to_string();
                 given.push(format!("--{field}=@{}", time.as_second()));
                 span.push(time);
@@ -199,7 +201,9 @@ impl Tool for JournalQuery {
         }
         given.insert(0, format!("--lines={count}"));
         let target = Host::find(context, &args.target)?;
-        SPEC.operation(context, Some(target), &args, vec![Step::Script(Script::new(&TEMPLATE, given))])
+        let operation =
+            SPEC.operation(context, Some(target), &args, vec![Step::Script(Script::new(&TEMPLATE, given))])?;
+        Ok(Operation { moment: counts_back.then_some(context.now), ..operation })
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {

@@ -84,6 +84,20 @@ impl Settled {
     pub fn unchanged(arguments: &Map<String, Value>) -> Self {
         Self { arguments: arguments.clone(), world: Map::new() }
     }
+
+    /// The run is held to `value` by the tool's own argument `name`.
+    pub(super) fn pin(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.arguments.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// What `from` has of `names` stays as it is; what it has not stays away.
+    pub(super) fn stay(mut self, from: &Value, names: &[&str]) -> Self {
+        for name in names {
+            self.world.insert((*name).to_owned(), from.get(*name).cloned().unwrap_or_default());
+        }
+        self
+    }
 }
 
 /// Why a tool could not plan or could not answer.
@@ -113,6 +127,12 @@ impl ToolError {
     /// The argument `field` is wrong, and what would be right.
     pub fn invalid(field: &str, wanted: impl std::fmt::Display) -> Self {
         Self::new("invalid_arguments", format!("`{field}`: {wanted}"))
+    }
+
+    /// Nobody is asked about what would be refused once they agreed; `why` says why.
+    pub(super) fn pointless(why: impl std::fmt::Display) -> Self {
+        Self::new("precondition_failed", format!("nobody is asked, as the run would be refused: {why}"))
+            .hint("nothing was changed; dry_run shows what a real run would do")
     }
 
     /// A script's output was not what the tool can read.
@@ -211,6 +231,7 @@ impl Spec {
             asks: None,
             dry_run: false,
             reason: None,
+            moment: None,
             arguments,
             places: Vec::new(),
             steps,

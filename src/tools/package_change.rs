@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     apt::{self, Change, MOST, Verb},
     kit::{Host, arguments, data, schema_of, script},
     rights::{denied, marked, missing_right, mode_word, reason},
@@ -171,6 +171,28 @@ impl Tool for PackageChange {
         Ok(marked(operation, Some(args.reason), args.dry_run))
     }
 
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["plan_sha256"]
+    }
+
+    fn settle(&self, raw: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        let args: Args = arguments(raw)?;
+        let list = |name: &str| preview.data.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let hash = preview.data.get("plan_sha256").and_then(Value::as_str).unwrap_or_default();
+        if args.plan_sha256.as_deref().is_some_and(|wanted| wanted != hash) {
+            return Err(plan_changed(hash));
+        }
+        let changes = ["install", "upgrade", "remove"].map(list);
+        if changes.iter().all(|list| list.is_empty()) {
+            return Err(ToolError::pointless("there is nothing to do"));
+        }
+        let mut refusals = preview.warnings.iter().filter(|warning| warning.starts_with(REFUSED));
+        match refusals.next() {
+            Some(why) => Err(ToolError::pointless(why)),
+            None => Ok(Settled::unchanged(raw).pin("plan_sha256", hash)),
+        }
+    }
+
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
         let args: Args = arguments(&raw.operation.arguments)?;
         let output = script(raw, 0)?;
@@ -308,13 +330,16 @@ fn runs_until_reboot(name: &str) -> bool {
         || matches!(bare, "libc6" | "systemd" | "systemd-sysv" | "dbus" | "intel-microcode" | "amd64-microcode")
 }
 
+/// How a warning begins that says why a real run would do nothing.
+const REFUSED: &str = "a real run is refused";
+
 fn foreseen(args: &Args, answer: &Data) -> Vec<String> {
     let mut warnings = Vec::new();
     if answer.install.is_empty() && answer.upgrade.is_empty() && answer.remove.is_empty() {
         warnings.push("there is nothing to do".into());
     }
     if !answer.vital.is_empty() {
-        warnings.push(format!("a real run is refused: it would remove {}", answer.vital.join(", ")));
+        warnings.push(format!("{REFUSED}: it would remove {}", answer.vital.join(", ")));
     }
     let named: BTreeSet<&str> = args.packages.iter().map(|package| package.name.as_str()).collect();
     let is_meant = |change: &Change| {
@@ -323,20 +348,21 @@ fn foreseen(args: &Args, answer: &Data) -> Vec<String> {
     let others: Vec<&str> =
         answer.remove.iter().filter(|change| !is_meant(change)).map(|change| change.name.as_str()).collect();
     if !others.is_empty() && !args.allow_remove {
-        warnings
-            .push(format!("a real run is refused unless allow_remove is set: it would remove {}", others.join(", ")));
+        warnings.push(format!("{REFUSED} unless allow_remove is set: it would remove {}", others.join(", ")));
     }
     warnings
+}
+
+fn plan_changed(now: &str) -> ToolError {
+    let what = format!("apt would now do something else than was shown (plan_sha256 is now {now})");
+    ToolError::new("precondition_failed", what)
+        .hint("nothing was changed; look at a new preview and ask again with its plan_sha256")
 }
 
 /// Why the script looked and did nothing.
 fn refused(word: &str, answer: &Data) -> ToolError {
     match word {
-        "plan_changed" => ToolError::new(
-            "precondition_failed",
-            format!("apt would now do something else than was shown (plan_sha256 is now {})", answer.plan_sha256),
-        )
-        .hint("nothing was changed; look at a new preview and ask again with its plan_sha256"),
+        "plan_changed" => plan_changed(&answer.plan_sha256),
         "vital" => ToolError::new(
             "refused",
             format!("this would remove {}, which the host or the access to it hangs on", answer.vital.join(", ")),

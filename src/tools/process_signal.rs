@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     kit::{Host, arguments, data, schema_of, script},
     procfs::{Parts, Stat, state_word, users},
     rights::reason,
@@ -142,6 +142,16 @@ impl Tool for ProcessSignal {
             reason: Some(args.reason),
             ..operation
         })
+    }
+
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["start_ticks", "name", "cmd", "user"]
+    }
+
+    fn settle(&self, arguments: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        let process = preview.data.get("process").ok_or_else(|| ToolError::unreadable("the process"))?;
+        // Pid and start time are arguments; what the process runs can change under them.
+        Ok(Settled::unchanged(arguments).stay(process, &["name", "cmd", "user"]))
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {

@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Borrow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
@@ -15,8 +15,9 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{PlanContext, Tool, ToolError, procfs::Stat};
+use super::{Kind, PlanContext, Settled, Tool, ToolError, procfs::Stat};
 use crate::{
+    approval::Paper,
     config::Files,
     fleet::Registry,
     model::{
@@ -127,6 +128,21 @@ impl Rig {
         Ok(content)
     }
 
+    /// What people are asked about where `preview` shows what a call with `arguments` would do: the paper, whoever asks.
+    pub(super) fn paper(&self, tool: &dyn Tool, arguments: &Value, preview: &Content) -> Result<Value, ToolError> {
+        let mut arguments = arguments.as_object().unwrap().clone();
+        if tool.spec().kind == Kind::Host {
+            arguments.entry("target").or_insert(json!("here"));
+        }
+        let Settled { arguments: settled, world } = tool.settle(&arguments, preview)?;
+        let pinned = settled.iter().filter(|(name, value)| arguments.get(*name) != Some(value));
+        for name in world.keys().chain(pinned.map(|(name, _)| name)) {
+            assert!(tool.rechecks().contains(&name.as_str()), "{} does not declare {name}", tool.spec().name);
+        }
+        let operation = self.plan_exactly(tool, &Value::Object(settled))?;
+        Ok(Paper::without_caller(&operation, &world))
+    }
+
     /// Runs `script` by the command line that the executors use.
     #[expect(clippy::disallowed_methods, reason = "a test runs the script without an executor")]
     pub(super) fn execute(&self, script: &Script) -> ScriptOutput {
@@ -152,6 +168,38 @@ impl Rig {
         };
         printed(script.template.id, outcome, done.stdout, done.stderr)
     }
+}
+
+/// The arguments of the dry run that shows what a call with `arguments` would do.
+pub(super) fn preview_of(tool: &dyn Tool, arguments: &Value) -> Value {
+    Value::Object(tool.preview(arguments.as_object().unwrap()).unwrap())
+}
+
+/// Panics unless the two papers are one.
+#[track_caller]
+pub(super) fn same(paper: &Value, again: &Value) {
+    let hash = |paper| Paper::of_document(paper).unwrap().hash().to_owned();
+    assert_eq!(hash(paper), hash(again), "{paper:#}\n{again:#}");
+}
+
+/// Panics unless the papers differ at `names` (`world.mode`) and nowhere else but in the steps that follow from that.
+#[track_caller]
+pub(super) fn differ(paper: &Value, other: &Value, names: &[&str]) {
+    let leaves = |paper: &Value| -> BTreeMap<String, Value> {
+        let fields = paper.as_object().unwrap().iter().filter(|(key, _)| *key != "steps");
+        let named = fields.flat_map(|(key, value)| match value {
+            Value::Object(inner) => {
+                inner.iter().map(|(name, value)| (format!("{key}.{name}"), value.clone())).collect()
+            }
+            other => vec![(key.clone(), other.clone())],
+        });
+        named.collect()
+    };
+    let (left, right) = (leaves(paper), leaves(other));
+    let all: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let found: Vec<&str> =
+        all.into_iter().filter(|name| left.get(*name) != right.get(*name)).map(String::as_str).collect();
+    assert_eq!(found, names, "{paper:#}\n{other:#}");
 }
 
 /// The tool called `name`.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     kit::{Host, arguments, data, schema_of, script},
     rights::{denied, marked, missing_right, mode_word, reason},
     service_control::{lines, not_found, protection},
@@ -145,6 +145,21 @@ impl Tool for ServiceConfigure {
         let script = Script::new(&TEMPLATE, fixed.into_iter().chain(patterns));
         let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;
         Ok(marked(operation, Some(args.reason), args.dry_run))
+    }
+
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["enabled", "load", "active", "install", "stops", "protected"]
+    }
+
+    fn settle(&self, arguments: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        let unit = preview.data.get("unit").and_then(Value::as_str).unwrap_or_default();
+        let protected = preview.data.get("protected").and_then(Value::as_array);
+        if let Some(name) = protected.and_then(|names| names.first()).filter(|_| !protection::is_protected(unit)) {
+            return Err(ToolError::pointless(format_args!("{unit} is, or takes along, the protected unit {name}")));
+        }
+        let before = preview.before.as_ref().ok_or_else(|| ToolError::unreadable("no state before the action"))?;
+        let settled = Settled::unchanged(arguments).stay(before, &["enabled", "load", "active"]);
+        Ok(settled.stay(&preview.data, &["install", "stops", "protected"]))
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {

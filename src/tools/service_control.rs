@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use strsim::jaro_winkler;
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     journal_query::entries::{self, Entry},
     kit::{Host, arguments, data, schema_of, script, within},
     rights::{denied, missing_right, reason},
@@ -150,6 +150,23 @@ impl Tool for ServiceControl {
             operation.raised = Some("protected unit");
         }
         Ok(operation)
+    }
+
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["load", "active", "sub", "main_pid", "invocation_id", "needed_by", "triggered_by", "protected"]
+    }
+
+    fn settle(&self, arguments: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        let unit = preview.data.get("unit").and_then(Value::as_str).unwrap_or_default();
+        let protected = preview.data.get("protected").and_then(Value::as_array);
+        if let Some(name) = protected.and_then(|names| names.first()).filter(|_| !protection::is_protected(unit)) {
+            return Err(ToolError::pointless(format_args!("{unit} is, or takes along, the protected unit {name}")));
+        }
+        let before = preview.before.as_ref().ok_or_else(|| ToolError::unreadable("no state before the action"))?;
+        let settled = Settled::unchanged(arguments).stay(before, &["load", "active", "main_pid", "invocation_id"]);
+        let settled = settled.stay(&preview.data, &["needed_by", "triggered_by", "protected"]);
+        // Of timers and sockets it changes whenever their service starts or ends.
+        Ok(if unit.ends_with(".service") { settled.stay(before, &["sub"]) } else { settled })
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {

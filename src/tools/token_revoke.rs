@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError,
+    Kind, PlanContext, Settled, Spec, Tool, ToolError,
     kit::{answer, arguments, schema_of},
     rights::{marked, reason},
 };
@@ -72,6 +72,14 @@ impl Tool for TokenRevoke {
             operation.scopes = &[Scope::TokenAdmin];
         }
         Ok(marked(operation, Some(args.reason), args.dry_run))
+    }
+
+    fn rechecks(&self) -> &'static [&'static str] {
+        &["subject", "already"]
+    }
+
+    fn settle(&self, arguments: &Map<String, Value>, preview: &Content) -> Result<Settled, ToolError> {
+        Ok(Settled::unchanged(arguments).stay(&preview.data, &["subject", "already"]))
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
