@@ -216,3 +216,6 @@ fn is_open(row: &ApprovalRow, now: Timestamp) -> Result<(), Unapproved> {
         _ => Err(Unapproved::Expired(id)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ impl Approvals {
         }
     }
 
-    async fn look(&self, kept: &mut Option<Instant>) -> Result<(), Unapproved> {
+    pub(super) async fn look(&self, kept: &mut Option<Instant>) -> Result<(), Unapproved> {
         let (open, _) = self.store.pending_approvals(None).await?;
         if open == 0 {
             return Ok(());

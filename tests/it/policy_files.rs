@@ -90,8 +90,19 @@ fn the_example_of_approvals_answers_as_its_cases_expect() {
     let output = policy(&["test", altered.path().to_str().unwrap(), "--config", &config, "--directory", directory]);
     says(&output, 1, &["1 difference(s)", "ask, 2 people, identity", "ask approval_required, 2 people, signature"]);
     let explained = policy(&[
-        "explain", "--config", &config, "--directory", directory, "--scopes", "file:write", "--tool", "file_delete",
-        "--target", "prod-1", "--args", r#"{"path": "/srv/prod/a", "reason": "space", "dry_run": false}"#,
+        "explain",
+        "--config",
+        &config,
+        "--directory",
+        directory,
+        "--scopes",
+        "file:write",
+        "--tool",
+        "file_delete",
+        "--target",
+        "prod-1",
+        "--args",
+        r#"{"path": "/srv/prod/a", "reason": "space", "dry_run": false}"#,
     ]);
     says(&explained, 0, &["file_delete: ask", "people who must agree: 2, each with a signature"]);
 }
