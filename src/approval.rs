@@ -6,14 +6,18 @@
 //! different people who have the right now have said yes: that is looked up when it is about to run, not remembered.
 
 mod act;
+mod approver_key;
 mod ask;
 mod decide;
+mod enrol;
 mod event;
 mod expiry;
 mod moment;
 mod paper;
 mod person;
 mod right;
+mod signature;
+mod signed;
 mod statement;
 mod ticking;
 mod used;
@@ -28,12 +32,15 @@ use tokio::sync::Mutex;
 use self::ticking::Ticking;
 pub use self::{
     act::Act,
+    approver_key::{ApproverKey, UnfitKey},
     ask::Asked,
     decide::{Ballot, Undecided},
+    enrol::{Enrolment, KeyTrouble, KeyWish},
     event::{Agreement, Approver, Begun, Event, NotRecorded, Recorder, Signed},
     paper::{Paper, hash_of},
     person::{NotAPerson, Person, Place, folded},
     right::NoRight,
+    signature::{BadSignature, Signature, armored, to_be_signed},
     statement::{NAMESPACE, Statement, Unfit},
     view::{ApprovalView, State, VoteView},
 };

@@ -4,6 +4,7 @@
 //! be built over these very leaves, so nothing written is ever rewritten. What cannot be recorded is refused, and the
 //! gate stays closed until recording works again.
 
+mod agreed;
 mod entry;
 mod fold;
 mod gate;
@@ -15,6 +16,7 @@ mod writer;
 
 use std::{sync::Arc, time::Duration};
 
+pub use agreed::{ApprovalCheck, Checked};
 pub use entry::{Entry, Outcome};
 use futures_util::future::BoxFuture;
 pub use gate::Unrecorded;

@@ -4,24 +4,35 @@
 //! data directory is in use.
 
 mod acl;
+mod approvals;
+mod approve;
+mod approver;
 mod audit;
+mod check_approval;
 mod client;
 mod completions;
 mod config;
 mod control;
+mod deny;
+mod dev_approver;
 mod doctor;
 mod environment;
 mod logging;
 mod man;
 mod node;
+mod people;
 mod pin;
 mod policy;
+mod question;
 mod reload;
 mod serve;
+mod signing;
 mod sources;
 mod stdio;
 mod target;
 mod token;
+mod visible;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -75,9 +86,20 @@ enum Command {
     /// Make, show and revoke tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// The keys whose signatures count as an approver's word
+    #[command(subcommand)]
+    Approver(approver::Command),
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// List what people are asked to approve
+    Approvals(approvals::Arguments),
+    /// Look at an operation and agree to it
+    Approve(approve::Arguments),
+    /// Say no to an operation
+    Deny(deny::Arguments),
+    /// Follow what people are asked to approve, and decide with a key
+    Watch(watch::Arguments),
     /// Make and check the tailnet policy that the gateway needs
     #[command(subcommand)]
     Acl(acl::Command),
@@ -138,7 +160,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Doctor(arguments) => doctor::run(directory, arguments),
         Command::Target(command) => target::run(directory, command),
         Command::Token(command) => token::run(directory, command),
+        Command::Approver(command) => approver::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),
+        Command::Approvals(arguments) => approvals::run(directory, arguments),
+        Command::Approve(arguments) => approve::run(directory, arguments),
+        Command::Deny(arguments) => deny::run(directory, arguments),
+        Command::Watch(arguments) => watch::run(directory, arguments),
         Command::Acl(command) => acl::run(command),
         Command::Client(arguments) => client::run(directory, arguments),
         Command::Stdio(arguments) => stdio::run(arguments),
@@ -222,15 +249,23 @@ fn say(text: impl std::fmt::Display) -> io::Result<()> {
 
 /// Writes a table: columns as wide as they must be, control characters made visible.
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for line in columns(head, rows) {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
+/// The lines of a table, the head first.
+fn columns(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
     let visible = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
     let mut lines: Vec<Vec<String>> = vec![head.iter().map(|name| (*name).to_owned()).collect()];
     lines.extend(rows.into_iter().map(|row| row.iter().map(|cell| visible(cell)).collect()));
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or_default()).collect();
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    for line in &lines {
+    let joined = lines.iter().map(|line| {
         let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    out.flush()
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    joined.collect()
 }

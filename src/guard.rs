@@ -34,6 +34,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use control::is_invisible;
 pub use ledger::Redactions;
 
 use crate::{

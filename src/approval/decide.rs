@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    Agreement, Approvals, Approver, Event, NoRight, NotRecorded, Person, Place, Signed, Unapproved,
+    Agreement, Approvals, Approver, Event, KeyTrouble, NoRight, NotRecorded, Person, Place, Unapproved,
     ask::{correlation_of, strength_of},
     right::Matter,
 };
 use crate::{
     config,
-    model::{ApprovalId, Strength, Vote, failpoint},
+    model::{ApprovalId, Vote, failpoint},
     store::{ApprovalRow, StoreError, VoteRow},
 };
 
@@ -47,6 +47,9 @@ pub enum Undecided {
     /// What they agreed to can no more be done.
     #[error("this cannot be done any more: the key was enrolled before, or does not count now")]
     Impossible,
+    /// The key cannot be enrolled or taken out.
+    #[error(transparent)]
+    Key(#[from] KeyTrouble),
     /// They saw another operation than the one that is asked about.
     #[error("the operation_hash is not the one of this approval: look at it again")]
     OtherOperation,
@@ -94,6 +97,7 @@ impl Undecided {
         match self {
             Self::Unknown(_) | Self::Hidden(_) => "approval_unknown",
             Self::NoRight(why) => why.code(),
+            Self::Key(trouble) => trouble.code(),
             Self::Over(over) => over.code(),
             Self::OtherOperation => "operation_changed",
             Self::Twice => "already_decided",
@@ -113,7 +117,12 @@ impl Undecided {
         match self {
             Self::Hidden(_) | Self::NoRight(_) | Self::OtherOperation | Self::Twice | Self::BadSignature(_) => true,
             Self::Over(over) => matches!(over, Unapproved::Denied(_) | Unapproved::Expired(_) | Unapproved::Used(_)),
-            Self::Unknown(_) | Self::Invalid { .. } | Self::Impossible | Self::NotRecorded(_) | Self::Store(_) => false,
+            Self::Unknown(_)
+            | Self::Key(_)
+            | Self::Invalid { .. }
+            | Self::Impossible
+            | Self::NotRecorded(_)
+            | Self::Store(_) => false,
         }
     }
 }
@@ -167,7 +176,7 @@ impl Approvals {
         if !matches!(person.place(), Place::Host { .. }) {
             matter.may_deny(settings, person)?;
         }
-        let word = self.word(person, ballot, row).await?;
+        let word = self.word(settings, person, ballot, (row, matter)).await?;
         let (person, strength) = (&word.person, word.strength());
         let least = strength_of(row).max(settings.strength);
         match ballot.vote {
@@ -218,28 +227,6 @@ impl Approvals {
             }
         }
         self.store.approval(&row.id).await?.ok_or_else(|| Undecided::Unknown(ballot.id.clone()))
-    }
-
-    /// Whose word it is, and how that is known.
-    async fn word(&self, person: &Person, ballot: &Ballot, _row: &ApprovalRow) -> Result<Word, Undecided> {
-        match &ballot.signature {
-            Some(_) => Err(Undecided::BadSignature("not supported".into())),
-            None => Ok(Word { person: person.clone(), key_id: None, signed: None }),
-        }
-    }
-}
-
-/// A person's word.
-struct Word {
-    person: Person,
-    /// The enrolled key that signed it.
-    key_id: Option<String>,
-    signed: Option<Signed>,
-}
-
-impl Word {
-    fn strength(&self) -> Strength {
-        if self.key_id.is_some() { Strength::Signature } else { Strength::Identity }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Person {
     login: String,
     place: Place,
     peer: Option<Peer>,
+    /// What the tailnet policy gives a signer who is not at their own node.
+    rights: Option<Grants>,
 }
 
 /// Where a person's word came from, kept with it so that the right can be looked for again.
@@ -57,24 +59,26 @@ impl Person {
             Some(uid) => Place::Loopback { uid },
             None => Place::Tailnet { node: peer.id.clone(), address: peer.address.ip() },
         };
-        Ok(Self { login, place, peer: Some(peer.clone()) })
+        Ok(Self { login, place, peer: Some(peer.clone()), rights: None })
     }
 
     /// The local user `uid`, called `name`, at the control socket.
     pub fn on_host(uid: u32, name: &str) -> Self {
-        Self { login: name.to_owned(), place: Place::Host { uid }, peer: None }
+        Self { login: name.to_owned(), place: Place::Host { uid }, peer: None, rights: None }
     }
 
     /// The person that the webhook `name` decides as.
     pub fn behind_webhook(name: &str, identity: &str) -> Self {
-        Self { login: identity.to_owned(), place: Place::Webhook { name: name.to_owned() }, peer: None }
+        Self { login: identity.to_owned(), place: Place::Webhook { name: name.to_owned() }, peer: None, rights: None }
     }
 
-    /// The same place, as the owner of an enrolled key whose signature was checked: only on the gateway's own host,
-    /// where a local user can hold a key of somebody who has a login on the tailnet.
-    pub(super) fn signing_as(mut self, login: &str) -> Self {
+    /// The same place, as the owner of an enrolled key whose signature was checked, with the rights of one of their nodes
+    /// where they have one: only on the gateway's own host, where a local user can hold a key of somebody who has a login
+    /// on the tailnet.
+    pub(super) fn signing_as(mut self, login: &str, rights: Option<&Grants>) -> Self {
         if matches!(self.place, Place::Host { .. }) {
             login.clone_into(&mut self.login);
+            self.rights = rights.cloned();
         }
         self
     }
@@ -106,7 +110,7 @@ impl Person {
 
     /// The rules of the tailnet policy; none where there are none for this connection.
     pub(super) fn grants(&self) -> Option<&Grants> {
-        self.peer.as_ref().map(|peer| &peer.grants)
+        self.peer.as_ref().map(|peer| &peer.grants).or(self.rights.as_ref())
     }
 }
 

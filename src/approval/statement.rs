@@ -102,6 +102,15 @@ impl Statement {
         if statement.to_string() == text { Ok(statement) } else { Err(whole) }
     }
 
+    /// The same with the opposite answer.
+    pub(super) fn turned_around(&self) -> Self {
+        let vote = match self.vote {
+            Vote::Approve => Vote::Deny,
+            Vote::Deny => Vote::Approve,
+        };
+        Self { vote, ..self.clone() }
+    }
+
     /// The question.
     pub fn id(&self) -> &str {
         &self.id

@@ -9,7 +9,7 @@ use super::{
     Agreement, Approvals, Approver, Asking, Unapproved,
     ask::strength_of,
     is_open,
-    person::{Place, blurred, folded},
+    person::{Place, blurred},
     right::{Matter, found_again},
 };
 use crate::{
@@ -167,8 +167,7 @@ impl Approvals {
         let Ok(place) = serde_json::from_str::<Place>(&vote.place) else { return Ok(false) };
         let strength = match &vote.key_id {
             Some(key) => {
-                let key = self.store.approver_key(key).await?;
-                if key.is_none_or(|key| folded(&key.login) != folded(&vote.login)) {
+                if !self.is_still_signed(vote, key).await? {
                     return Ok(false);
                 }
                 Strength::Signature
@@ -176,6 +175,8 @@ impl Approvals {
             None => Strength::Identity,
         };
         let Some(person) = found_again(&*self.node, &vote.login, &place).await else { return Ok(false) };
+        let person =
+            if vote.key_id.is_some() { self.signer(settings, matter, person, &vote.login).await } else { person };
         Ok(matter.may_approve(settings, &person, strength, least).is_ok())
     }
 }

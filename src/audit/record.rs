@@ -353,7 +353,8 @@ impl Record {
     pub(super) fn of_act(event: &Event<'_>, guard: &Guard, now: Timestamp) -> Self {
         let mut record = Self::of_event(event, guard, now);
         record.kind = "intent";
-        record.approved = true;
+        // The very first key needs nobody's yes.
+        record.approved = record.approval.is_some();
         record.risk_level = Some(Risk::Critical.as_str());
         record.ended(Status::Pending, None, None);
         record

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Exit, block_on, data_directory, existing_store, say, table};
+use super::{Exit, block_on, check_approval, data_directory, existing_store, say, table};
 use crate::{
     audit::{Counts, Dimension, Export, Stray, Usage, strays},
     config::did_you_mean,
@@ -40,6 +40,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check what the log says about one approval: its signatures anew, and its run against them
+    CheckApproval(check_approval::Arguments),
     /// Count calls
     Usage {
         /// What to count by: capability, target, tool, subject, engagement, token, node, risk, status
@@ -106,6 +108,11 @@ fn status(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit> {
+    let command = match command {
+        // An export can be anywhere.
+        Command::CheckApproval(arguments) => return check_approval::run(directory, &arguments),
+        command => command,
+    };
     let directory = data_directory(directory)?;
     block_on(async {
         let store = existing_store(&directory).await?;
@@ -121,6 +128,7 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
                 }
                 out.flush()?;
             }
+            Command::CheckApproval(_) => {}
             Command::Query(query) => {
                 let as_json = query.json;
                 let records = reader.search(&query.filter()).await?;

@@ -4,8 +4,8 @@ use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -18,6 +18,19 @@ const LONGEST: usize = 16 << 20;
 
 /// What the service on `directory` answers to a request for `path`; none where no service listens there.
 pub(super) async fn ask(directory: &Path, path: &str) -> anyhow::Result<Option<Bytes>> {
+    let Some((status, body)) = request(directory, Method::GET, path, &[], Bytes::new()).await? else { return Ok(None) };
+    ensure!(status == StatusCode::OK, "the service answers {status}: {}", String::from_utf8_lossy(&body).trim());
+    Ok(Some(body))
+}
+
+/// The status and the body that the service on `directory` answers to any request; none where no service listens there.
+pub(super) async fn request(
+    directory: &Path,
+    method: Method,
+    path: &str,
+    headers: &[(&'static str, &'static str)],
+    body: Bytes,
+) -> anyhow::Result<Option<(StatusCode, Bytes)>> {
     let socket = directory.join(CONTROL);
     // Connecting to a Unix socket that nobody is behind fails at once.
     let stream = at_socket(&socket, |name| std::os::unix::net::UnixStream::connect(name));
@@ -32,20 +45,22 @@ pub(super) async fn ask(directory: &Path, path: &str) -> anyhow::Result<Option<B
         Err(error) => return Err(error).with_context(|| socket.display().to_string()),
     };
     stream.set_nonblocking(true)?;
-    let answered = tokio::time::timeout(DEADLINE, get(UnixStream::from_std(stream)?, path)).await;
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(body))?;
+    let answered = tokio::time::timeout(DEADLINE, exchange(UnixStream::from_std(stream)?, request)).await;
     answered.context("the service did not answer in time: look at its log")?.map(Some)
 }
 
-async fn get(stream: UnixStream, path: &str) -> anyhow::Result<Bytes> {
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path).header(header::HOST, "localhost").body(Empty::<Bytes>::new())?;
     let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), LONGEST).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-        ensure!(status == StatusCode::OK, "the service answers {status}: {}", String::from_utf8_lossy(&body).trim());
-        Ok(body)
+        Ok((status, body.map_err(|error| anyhow::anyhow!(error))?.to_bytes()))
     };
     // The exchange goes on only while somebody drives the connection.
     let (answer, _) = tokio::join!(exchange, connection);

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Exit,
     client::bridge_line,
-    data_directory, environment, local_user, logging, node, reload, say,
+    data_directory, dev_approver, environment, local_user, logging, node, reload, say,
     sources::{Sources, invalid, register},
 };
 use crate::{
@@ -78,6 +78,7 @@ pub(super) fn run(directory: Option<&Path>, arguments: Arguments) -> Result<(), 
                 // File roots are compared with what the kernel says, which has no links in it.
                 let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
                 let mut config = Config::development(directory, arguments.listen);
+                dev_approver::configure(&mut config);
                 environment.apply(&mut config, "").map_err(invalid)?;
                 if let Some(file) = config.targets_file.clone() {
                     let text = fs::read(&file).with_context(|| file.display().to_string());
@@ -121,6 +122,10 @@ async fn serve(config: &Config, warnings: &[String], sources: Option<&Sources>) 
     tracing::info!(addresses = addresses.join(" "), profile = config.profile.as_str(), "serving");
     if dev {
         let token = dev_token(config, &app, clock).await?;
+        // Without it everything but agreeing works.
+        if let Err(error) = dev_approver::enrol(config, &app).await {
+            tracing::warn!(%error, "the approver of development has no key that counts");
+        }
         // A reader that went away (`| head`) does not end the service.
         if let Err(error) = introduce(config, addresses.first().map_or("", String::as_str), &token) {
             tracing::warn!(%error, "the introduction could not be printed");
@@ -205,7 +210,7 @@ async fn dev_token(config: &Config, app: &App, clock: Arc<dyn Clock>) -> anyhow:
 }
 
 /// Replaces `path` in one step; never readable by others, not even for a moment.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.set_permissions(Permissions::from_mode(0o600))?;

@@ -22,7 +22,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-pub(super) use self::link::check;
+pub(super) use self::link::{check, innermost, is_inside, tls};
 use self::{bridge::Bridge, link::Link};
 use super::{Exit, block_on};
 

@@ -45,13 +45,13 @@ pub(super) fn clean(text: &str) -> (Cow<'_, str>, u32) {
 fn unwanted(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
-        _ => character.is_control() || invisible(character),
+        _ => character.is_control() || is_invisible(character),
     }
 }
 
 /// Format characters without a shape of their own: soft hyphen, bidi marks, overrides and isolates, zero-width
 /// characters, annotations, tags and the variation selectors that can carry hidden bytes.
-fn invisible(character: char) -> bool {
+pub fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
         | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E01EF}')

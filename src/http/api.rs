@@ -4,6 +4,7 @@
 
 mod approvals;
 mod fault;
+mod keys;
 mod openapi;
 mod route;
 mod whoami;
@@ -70,6 +71,13 @@ fn routes() -> Vec<Route> {
         ),
         Route::get("/api/v1/approvals/{id}", "one approval", approvals::one),
         Route::post("/api/v1/approvals/{id}/decision", "says yes or no to exactly this operation", approvals::decide),
+        Route::get(
+            "/api/v1/approver-keys",
+            "the keys whose signatures count: an approver sees all, others their own",
+            keys::list,
+        ),
+        Route::post("/api/v1/approver-keys", "asks for signatures of a key to count", keys::enrol),
+        Route::delete("/api/v1/approver-keys/{key_id}", "asks for signatures of a key to count no more", keys::remove),
         Route::get("/api/v1/openapi.json", "this document", openapi),
     ]
 }

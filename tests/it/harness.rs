@@ -120,6 +120,10 @@ impl Node for ScriptedNode {
     fn identify<'a>(&'a self, peer: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Result<Peer, Unidentified>> {
         Box::pin(async move { (self.whois.lock().unwrap())(peer) })
     }
+
+    fn identify_relayed(&self, address: IpAddr) -> BoxFuture<'_, Result<Peer, Unidentified>> {
+        Box::pin(async move { (self.whois.lock().unwrap())(SocketAddr::new(address, 0)) })
+    }
 }
 
 /// An HTTP client to be, with the one TLS provider there is; no proxy of the environment stands in its way.

@@ -1,5 +1,6 @@
 //! One file per station of a call.
 
+mod api;
 mod bridge;
 mod bridge_strangers;
 mod cancel;

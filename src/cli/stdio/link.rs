@@ -168,13 +168,20 @@ pub(in crate::cli) fn check(url: &Url) -> anyhow::Result<()> {
 fn is_private_way(host: &str) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => {
+        Ok(address) => is_inside(address),
+        Err(_) => name == "localhost" || name.ends_with(".ts.net"),
+    }
+}
+
+/// Whether what goes to `address` stays on this machine or inside WireGuard.
+pub(in crate::cli) fn is_inside(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
             let [a, b, ..] = address.octets();
             address.is_loopback() || (a == 100 && b & 0xc0 == 64)
         }
         // Tailscale's own range.
-        Ok(IpAddr::V6(address)) => address.is_loopback() || address.segments().starts_with(&[0xfd7a, 0x115c, 0xa1e0]),
-        Err(_) => name == "localhost" || name.ends_with(".ts.net"),
+        IpAddr::V6(address) => address.is_loopback() || address.segments().starts_with(&[0xfd7a, 0x115c, 0xa1e0]),
     }
 }
 
@@ -190,7 +197,7 @@ fn read_token(file: &Path) -> anyhow::Result<SecretString> {
 }
 
 /// TLS with the machine's own root certificates.
-fn tls(url: &Url) -> anyhow::Result<rustls::ClientConfig> {
+pub(in crate::cli) fn tls(url: &Url) -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     if url.scheme() == "https" {
         let found = rustls_native_certs::load_native_certs();
@@ -205,7 +212,7 @@ fn tls(url: &Url) -> anyhow::Result<rustls::ClientConfig> {
 }
 
 /// The cause that says most.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(in crate::cli) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

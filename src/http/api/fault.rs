@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 
 use crate::{
-    approval::{Unapproved, Undecided},
+    approval::{KeyTrouble, Unapproved, Undecided},
     http::{body::BodyFault, refuse::Refused},
     store::StoreError,
 };
@@ -96,7 +96,9 @@ impl From<Undecided> for Fault {
             Undecided::Unknown(_) | Undecided::Hidden(_) => StatusCode::NOT_FOUND,
             Undecided::Over(over) => of_unapproved(over),
             Undecided::OtherOperation | Undecided::Twice | Undecided::Impossible => StatusCode::CONFLICT,
-            Undecided::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Undecided::Key(KeyTrouble::Unknown(_)) => StatusCode::NOT_FOUND,
+            Undecided::Key(KeyTrouble::Enrolled { .. } | KeyTrouble::TakenOut(_)) => StatusCode::CONFLICT,
+            Undecided::Invalid { .. } | Undecided::Key(KeyTrouble::Unfit(_)) => StatusCode::BAD_REQUEST,
             Undecided::NotRecorded(_) | Undecided::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::FORBIDDEN,
         };

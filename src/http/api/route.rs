@@ -49,7 +49,6 @@ pub(super) struct Visit {
     pub(super) desk: Desk,
     pub(super) person: Person,
     /// Joins the answer to the audit log.
-    #[allow(dead_code, reason = "for acts that are recorded under it")]
     pub(super) correlation: CorrelationId,
     parameter: String,
 }
@@ -127,7 +126,6 @@ impl Route {
     }
 
     /// Removes something that a person names in the path.
-    #[allow(dead_code, reason = "for the keys of approvers")]
     pub(super) fn delete<A, F, Fut>(path: &'static str, summary: &'static str, act: F) -> Self
     where
         A: Serialize + JsonSchema + Send + 'static,
