@@ -33,7 +33,7 @@ use crate::{
     limits::Limits,
     model::{Clock, CorrelationId, Progress, Risk, Step, StepOutput, failpoint},
     policy::Decision,
-    tools::{self, Kind, PlanContext, Tool},
+    tools::{self, APPROVAL_ID, Kind, PlanContext, Tool},
 };
 
 /// One call of a tool.
@@ -63,9 +63,6 @@ impl ToolCall {
         Self { name, arguments, approval, correlation, progress }
     }
 }
-
-/// The argument that names an approval, of every tool.
-pub const APPROVAL_ID: &str = "approval_id";
 
 /// The stations of a call.
 pub struct Pipeline {

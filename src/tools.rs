@@ -46,7 +46,7 @@ mod target_inspect;
 mod token_inspect;
 mod token_revoke;
 
-pub use kit::{Kind, PlanContext, Settled, Spec, ToolError, schema_of};
+pub use kit::{APPROVAL_ID, Kind, PlanContext, Settled, Spec, ToolError, schema_of};
 use serde_json::{Map, Value};
 
 use crate::model::{Content, Operation, RawOutput};

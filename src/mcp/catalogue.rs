@@ -35,7 +35,7 @@ fn definition(spec: &Spec) -> Tool {
         Some(spec.idempotent),
         Some(spec.open_world),
     );
-    let mut tool = Tool::new(spec.name, spec.help, object((spec.input)()));
+    let mut tool = Tool::new(spec.name, spec.help, object(spec.input_schema()));
     tool.title = Some(spec.title.to_owned());
     tool.output_schema = Some(object(Envelope::schema((spec.output)())));
     tool.annotations = Some(annotations);
@@ -52,6 +52,7 @@ fn object(schema: Value) -> Arc<JsonObject> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Scope;
 
     /// Clients show every definition to their model on every turn: each costs.
     #[test]
@@ -61,6 +62,18 @@ mod tests {
             tool.output_schema = None;
             let text = serde_json::to_string(&tool).unwrap();
             assert!(text.len() <= 900, "{} has {} bytes: {text}", spec.name, text.len());
+        }
+    }
+
+    #[test]
+    fn every_tool_but_a_decision_takes_the_approval_that_allows_it() {
+        for spec in tools::ALL.iter().map(|tool| tool.spec()) {
+            let schema = Value::Object((*definition(spec).input_schema).clone());
+            let decides = spec.scopes.contains(&Scope::ApprovalDecide);
+            assert_eq!(schema["properties"].get(tools::APPROVAL_ID).is_none(), decides, "{}", spec.name);
+            let required = schema["required"].as_array();
+            assert!(required.is_none_or(|names| !names.contains(&tools::APPROVAL_ID.into())), "{}", spec.name);
+            assert!(schema["properties"].get("idempotency_key").is_none(), "{}", spec.name);
         }
     }
 

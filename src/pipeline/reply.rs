@@ -5,13 +5,14 @@ use std::time::Duration;
 use ring::digest;
 use serde_json::{Map, Value, json};
 
-use super::{APPROVAL_ID, CallError};
+use super::CallError;
 use crate::{
     audit::Execution,
     guard::{Guard, Injection, Output, Redactions},
     model::{
         CorrelationId, Missing, Operation, ProbeEnd, ProbeOutput, RawOutput, ScriptOutput, StepOutcome, StepOutput, hex,
     },
+    tools::APPROVAL_ID,
 };
 
 /// The answer to a call that worked.

@@ -85,7 +85,7 @@ struct Log {
 const SPEC: Spec = Spec {
     name: "audit_query",
     title: "Query the audit log",
-    help: "Your engagement's records, newest first: who called what, the decision, the result.",
+    help: "Your engagement's records, newest first: who called what, and the end.",
     scopes: &[Scope::AuditRead],
     risk: Risk::Moderate,
     effect: Effect::Read,

@@ -79,7 +79,7 @@ struct Timings {
 const SPEC: Spec = Spec {
     name: "http_probe",
     title: "Probe a URL",
-    help: "One HEAD or GET to a URL that the site lists, from the target or the gateway: status, timings, certificate, redirect (not followed). No body. Needs a person's approval unless the site waives it for that URL.",
+    help: "One HEAD or GET to a URL that the site lists, from target or gateway: status, timings, certificate, redirect (not followed). No body. Needs approval unless the site waives it.",
     scopes: &[Scope::NetworkDiag],
     risk: Risk::High,
     effect: Effect::Read,

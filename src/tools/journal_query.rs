@@ -38,7 +38,7 @@ struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     unit: Option<String>,
-    /// This or worse: 0-7, err, warning, ...
+    /// This or worse: 0-7, err, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     priority: Option<Priority>,
@@ -49,11 +49,11 @@ struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     until: Option<String>,
-    /// Fixed text, any case
+    /// Text, any case
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     grep: Option<String>,
-    /// 0, -1 or boot id
+    /// 0, -1, id
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     boot: Option<String>,
@@ -116,7 +116,7 @@ const SUMMARY_ENTRIES: u32 = 3000;
 const SPEC: Spec = Spec {
     name: "journal_query",
     title: "Read the journal",
-    help: "Journal entries, newest first; mode=summary groups and counts.",
+    help: "Journal, newest first; mode=summary groups and counts.",
     scopes: &[Scope::LogRead],
     risk: Risk::Moderate,
     effect: Effect::Read,

@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// The argument that names an approval, of every tool. The pipeline takes it out of the call.
+pub const APPROVAL_ID: &str = "approval_id";
+
 /// What a tool acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -208,6 +211,17 @@ pub(super) fn plain(field: &str, text: &str, most: usize) -> Result<(), ToolErro
 }
 
 impl Spec {
+    /// The schema of the arguments as clients see it: with the approval that a call may refer to, which no tool sees.
+    /// Site policy can ask about every tool; only a decision is never waited for.
+    pub fn input_schema(&self) -> Value {
+        let mut schema = (self.input)();
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        if let Some(properties) = properties.filter(|_| !self.scopes.contains(&Scope::ApprovalDecide)) {
+            properties.insert(APPROVAL_ID.to_owned(), serde_json::json!({"type": "string"}));
+        }
+        schema
+    }
+
     /// The operation of a call with `args` (defaults filled in) on `target`: what this specification says, not a dry
     /// run. Adjust the fields that differ afterwards.
     pub(super) fn operation(

@@ -76,7 +76,7 @@ struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u16", range(min = 1))]
     port: Option<u16>,
-    /// Only sockets of processes with this in their name
+    /// Part of the name
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     process: Option<String>,

@@ -110,7 +110,7 @@ struct Hop {
 const SPEC: Spec = Spec {
     name: "network_probe",
     title: "Probe the network",
-    help: "Asks one host, from the target or the gateway: ping, tcp (is the port open?), dns, trace, tls (certificate, whether it is trusted). Private addresses only if the site allows.",
+    help: "Asks one host, from target or gateway: ping, tcp (port open?), dns, trace, tls (certificate, trusted?). Private addresses if the site allows.",
     scopes: &[Scope::NetworkDiag],
     risk: Risk::Moderate,
     effect: Effect::Read,

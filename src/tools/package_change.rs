@@ -39,7 +39,7 @@ enum Action {
 struct Args {
     target: String,
     action: Action,
-    /// For upgrade, none means all
+    /// None: upgrade all
     #[serde(default)]
     packages: Vec<Wanted>,
     /// Others too
@@ -90,7 +90,7 @@ struct Data {
 const SPEC: Spec = Spec {
     name: "package_change",
     title: "Change packages",
-    help: "Previews exactly what apt would do. A real run needs approval and does that or nothing.",
+    help: "Previews what apt would do; with approval does that or nothing.",
     scopes: &[Scope::SystemAdmin],
     risk: Risk::Critical,
     effect: Effect::Destructive,

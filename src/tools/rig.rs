@@ -297,7 +297,7 @@ fn close(schema: &mut Value) {
 pub(super) fn fits_budget(tool: &dyn Tool) {
     let spec = tool.spec();
     let definition = json!({
-        "name": spec.name, "title": spec.title, "description": spec.help, "inputSchema": (spec.input)(),
+        "name": spec.name, "title": spec.title, "description": spec.help, "inputSchema": spec.input_schema(),
         "annotations": {
             "readOnlyHint": spec.effect == Effect::Read,
             "destructiveHint": spec.effect == Effect::Destructive,

@@ -85,7 +85,7 @@ struct Data {
 const SPEC: Spec = Spec {
     name: "service_control",
     title: "Control a service",
-    help: "Acts on one systemd unit; shows its state before and after and its last log lines. A unit that fails is an answer (data.result). Protected units (ssh, network, systemd, docker) need approval.",
+    help: "Acts on one systemd unit; shows state before and after and its log; data.result tells a failure. Protected units (ssh, network, systemd, docker) need approval.",
     scopes: &[Scope::SystemControl],
     risk: Risk::High,
     effect: Effect::Destructive,

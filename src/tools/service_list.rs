@@ -119,7 +119,7 @@ const STATES: &[&str] = &[
 const SPEC: Spec = Spec {
     name: "service_list",
     title: "List services, timers, sockets, mounts, cron jobs",
-    help: "Lists systemd units of one kind with their state, or cron jobs. Start here when something on a host is broken: state=failed.",
+    help: "Lists systemd units of one kind, or cron jobs. Start here when a host is broken: state=failed.",
     scopes: &[Scope::SystemRead],
     risk: Risk::Low,
     effect: Effect::Read,
