@@ -35,6 +35,7 @@ mod matrix;
 mod node_absent;
 #[cfg(feature = "embedded")]
 mod node_child;
+mod openapi;
 mod packaging;
 mod path;
 #[allow(dead_code, reason = "for the tests of approvals, part by part")]

@@ -1,6 +1,7 @@
 //! One file per station of a call.
 
 mod api;
+mod api_way_in;
 mod bridge;
 mod bridge_strangers;
 mod cancel;

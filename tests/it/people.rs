@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use tailops::tailnet::{Grants, NodePeer, Peer, Unidentified};
 use tokio::net::UnixStream;
 
-use crate::harness::{Answer, Behind, Gateway, PLANTED, alice, grants, http_client, modern, tailnet_peer};
+use crate::{
+    harness::{Answer, Behind, Gateway, PLANTED, alice, grants, http_client, modern, tailnet_peer},
+    openapi,
+};
 
 type Known = Arc<Mutex<BTreeMap<IpAddr, Peer>>>;
 
@@ -71,7 +74,7 @@ impl People {
 
     /// A tagged node, whose policy lets it do everything; as far as that goes, say yes too.
     pub fn agent(&self, name: &str) -> Visitor {
-        let rules = grants(json!([{"scopes": ["admin"], "approve": {}}]));
+        let rules = grants(json!([{"scopes": ["admin"], "approve": true}]));
         self.join(name, Behind::Tags(&["tag:mcp-client"]), rules)
     }
 }
@@ -121,15 +124,22 @@ impl Visitor {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        send(self.request("GET", path)).await
+        self.sent("GET", path, self.request("GET", path)).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        send(self.request("POST", path).json(&body)).await
+        self.sent("POST", path, self.request("POST", path).json(&body)).await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
-        send(self.request("DELETE", path)).await
+        self.sent("DELETE", path, self.request("DELETE", path)).await
+    }
+
+    /// The answer, which is one that the API's document promises.
+    async fn sent(&self, method: &str, path: &str, request: reqwest::RequestBuilder) -> Answer {
+        let answer = send(request).await;
+        openapi::fits(method, path, &answer);
+        answer
     }
 
     /// Says `decision` to the approval `id`, having looked at it.
@@ -183,5 +193,9 @@ pub async fn on_host_with(
     connection.abort();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     assert!(!text.contains(PLANTED), "a planted secret left: {text}");
-    Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    let answer = Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+    if path.starts_with("/api/") {
+        openapi::fits(method, path, &answer);
+    }
+    answer
 }
