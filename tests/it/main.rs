@@ -14,6 +14,7 @@
 )]
 
 mod acl;
+mod approving;
 mod bindings;
 mod bridged;
 mod cases;
