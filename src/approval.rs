@@ -152,6 +152,11 @@ impl Unapproved {
                 "the same call without approval_id asks anew, about things as they are now"
             }
             Self::Denied(_) => "a person said no: do not ask again without a new reason from the user",
+            Self::Unknown(_) => {
+                "an approval is for the very token and node that asked; approval_list shows this token's, and the same call \
+                 without approval_id asks anew"
+            }
+            Self::TooMany(_) => "approval_list shows those that are open; ask for nothing more before they end",
             _ => "a dry run (dry_run: true) shows what would happen and needs no approval",
         }
     }

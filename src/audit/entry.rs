@@ -16,7 +16,7 @@ use super::{
 use crate::{
     approval::{Agreement, Asked},
     model::{ApprovalId, Operation, canonical_json, failpoint, hex},
-    policy::Decision,
+    policy::{Decision, Pending},
 };
 
 /// Arguments whose canonical form is longer stand in the log as their digest.
@@ -107,6 +107,12 @@ impl Entry {
             operation_hash: Some(asked.operation_hash.clone()),
             ..ApprovalFacts::default()
         });
+    }
+
+    /// What policy asks before this may run.
+    pub fn asks(&mut self, pending: &Pending) {
+        self.record.decision = Some("ask");
+        self.record.rule = Some(pending.rule());
     }
 
     /// The caller says that people agreed to this under `id`.

@@ -63,6 +63,7 @@ impl Pipeline {
         }
         let id = id.unwrap_or_else(|| ApprovalId::from(""));
         entry.refers_to(&id);
+        entry.asks(&pending);
         self.approvals.settled(&rules.approvals, &id, caller, &pending).await?;
         let moment = self.approvals.moment_of(caller, &id).await?;
         let ready = self.ready(who, tool, call, moment).await?;
@@ -82,7 +83,8 @@ impl Pipeline {
         let decision = Decision::Ask(ready.pending);
         entry.decided(&decision).await?; // with whose yes it is, durable before anything is changed
         let Decision::Ask(pending) = decision else { return Err(CallError::Internal) };
-        match self.approvals.take(&rules.approvals, &agreement, caller, pending).await {
+        // Who may agree is read anew: the preview can have taken its time.
+        match self.approvals.take(&self.rules.now().approvals, &agreement, caller, pending).await {
             Ok(permit) => {
                 failpoint("approval-taken");
                 Ok((permit, exec))

@@ -1,6 +1,8 @@
 //! SIGKILL at each step of a call, and at any moment under load: what was answered is in the log, what ran was announced
 //! there, and the next start closes what was left open.
 
+mod approved;
+
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},

@@ -2,6 +2,7 @@
 
 mod api;
 mod api_way_in;
+mod approvals;
 mod bridge;
 mod bridge_strangers;
 mod cancel;
