@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
-use tailops::config::Config;
+use tailops::{config::Config, model::Clock};
 
 use crate::{
     child::{log_of, open_intents},
@@ -143,8 +143,10 @@ async fn p40_an_approval_is_for_its_own_caller_alone() {
         let answer = visitor.call(token, "file_delete", scene.with_approval(&id)).await;
         assert_eq!(answer.code(), "approval_unknown", "{answer:?}");
     }
-    scene.gateway.store().revoke_tokens(None, jiff::Timestamp::now(), "tester").await.unwrap();
-    eventually("the token is revoked", async || scene.run(&id).await.code() == "token_revoked").await;
+    scene.gateway.store().revoke_tokens(None, scene.gateway.clock.now(), "tester").await.unwrap();
+    let looks = async || scene.agent.call(&scene.token, "token_inspect", json!({})).await;
+    eventually("the token is revoked", async || looks().await.code() == "token_revoked").await;
+    assert_eq!(scene.run(&id).await.code(), "token_revoked");
     assert!(scene.is_there());
     scene.gateway.stop().await;
 }
