@@ -69,11 +69,12 @@ CREATE TABLE break_glass (
     id              TEXT PRIMARY KEY,
     credential_hash TEXT NOT NULL UNIQUE,   -- hex SHA-256; the credential itself is nowhere
     reason          TEXT NOT NULL,
+    subject         TEXT,             -- the only agent it is for; NULL: any
     made_by         TEXT NOT NULL,
     made_at         TEXT NOT NULL,
     expires_at      TEXT NOT NULL,
     used_at         TEXT,
-    used_by         TEXT,             -- JSON: whose call it let through
+    used_by         TEXT,             -- JSON: whose call it let through, and on what
     operation_hash  TEXT,
     correlation_id  TEXT,
     shown           TEXT,             -- JSON: the operation it let through, secrets taken out
@@ -81,3 +82,15 @@ CREATE TABLE break_glass (
     closed_by       TEXT,
     comment         TEXT
 ) STRICT;
+
+-- A pass is used once, its review is closed once, after that, and neither is forgotten.
+CREATE TRIGGER break_glass_used BEFORE UPDATE OF used_at, used_by, operation_hash, correlation_id, shown ON break_glass
+WHEN OLD.used_at IS NOT NULL OR OLD.closed_at IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'the pass is over'); END;
+CREATE TRIGGER break_glass_closed BEFORE UPDATE ON break_glass
+WHEN OLD.closed_at IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'the review is closed'); END;
+CREATE TRIGGER break_glass_made BEFORE UPDATE OF id, credential_hash, reason, subject, made_by, made_at, expires_at ON break_glass
+BEGIN SELECT RAISE(ABORT, 'a pass stays as it was made'); END;
+CREATE TRIGGER break_glass_kept BEFORE DELETE ON break_glass
+BEGIN SELECT RAISE(ABORT, 'passes are kept'); END;

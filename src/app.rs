@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{reload::Standing, report::Facts};
 use crate::{
-    approval::Approvals,
+    approval::{Approvals, Couriers, NotifyFault, Pace, Webhooks},
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::{ClearListener, Config},
@@ -86,6 +86,9 @@ pub enum StartError {
     /// The configured certificate cannot be served.
     #[error("the certificate cannot be served: {0}")]
     Tls(#[from] TlsFault),
+    /// Those who are to be told of questions cannot be.
+    #[error(transparent)]
+    Notify(#[from] NotifyFault),
     /// Relays cannot be told from peers.
     #[error(
         "http.trusted_proxies: the daemon has no network device of its own, so connections of peers come from the same \
@@ -97,7 +100,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration has to be changed.
     pub fn is_of_configuration(&self) -> bool {
-        matches!(self, Self::Rules(_) | Self::Clear(_) | Self::Tls(_) | Self::Relays)
+        matches!(self, Self::Rules(_) | Self::Clear(_) | Self::Tls(_) | Self::Notify(_) | Self::Relays)
     }
 }
 
@@ -145,6 +148,8 @@ impl App {
         store.forget_reloads(clock.now()).await?;
         let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver);
         let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
+        let webhooks = Arc::new(Webhooks::open(&config.approvals, clock.clone())?);
+        let couriers = Arc::new(Couriers::open(&config.approvals, &webhooks, &clock, Pace::default())?);
         let facts = Arc::new(Facts {
             directory: config.data_dir.clone(),
             tls: config.tls.clone(),
@@ -153,15 +158,19 @@ impl App {
             node: node.clone(),
             audit: audit.clone(),
             store: store.clone(),
+            couriers: couriers.clone(),
             rules: rules.clone(),
             clock: clock.clone(),
             reached,
             started: (clock.now(), Instant::now()),
         });
         let approvals = Approvals::open(store.clone(), node.clone(), clock.clone(), audit.clone()).await?;
-        let approvals = Arc::new(approvals);
+        let approvals = Arc::new(approvals.telling(couriers.clone()));
+        approvals.tell_of_open_ones().await?;
         let desk = Desk {
             approvals: approvals.clone(),
+            webhooks,
+            couriers: couriers.clone(),
             rules: rules.clone(),
             audit: audit.clone(),
             store: store.clone(),
@@ -224,6 +233,10 @@ impl App {
                 last.clone(),
             )),
         ];
+        followers.push(tokio::spawn({
+            let last = last.clone();
+            async move { couriers.follow(last).await }
+        }));
         if let Some(tls) = tls {
             let (node, clock, last) = (node.clone(), clock.clone(), last.clone());
             followers.push(tokio::spawn(async move { tls.follow(node, clock, last).await }));

@@ -8,20 +8,28 @@
 mod act;
 mod approver_key;
 mod ask;
+mod courier;
 mod decide;
+mod delivery;
 mod enrol;
 mod event;
 mod expiry;
+mod glass;
+mod message;
 mod moment;
+mod notify;
 mod paper;
 mod person;
+mod review;
 mod right;
+mod seal;
 mod signature;
 mod signed;
 mod statement;
 mod ticking;
 mod used;
 mod view;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -29,21 +37,27 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use self::ticking::Ticking;
 pub use self::{
     act::Act,
     approver_key::{ApproverKey, UnfitKey},
     ask::Asked,
+    courier::{Couriers, Health, NotifyFault, Pace},
     decide::{Ballot, Undecided},
     enrol::{Enrolment, KeyTrouble, KeyWish},
     event::{Agreement, Approver, Begun, Event, NotRecorded, Recorder, Signed},
+    glass::{Credential, LONGEST_PASS, MadePass, NoPass, Pass, PassWish, Void},
+    notify::{Alarm, News, Notifier},
     paper::{Paper, hash_of},
     person::{NotAPerson, Person, Place, folded},
+    review::{ReviewView, Unreviewed, UseView},
     right::NoRight,
+    seal::{SIGNATURE, SecretFault, TIMESTAMP},
     signature::{BadSignature, Signature, armored, to_be_signed},
     statement::{NAMESPACE, Statement, Unfit},
     view::{ApprovalView, State, VoteView},
+    webhook::{CallbackFault, Webhooks},
 };
+use self::{notify::Nobody, ticking::Ticking};
 use crate::{
     auth::Caller,
     model::{ApprovalId, Clock, CorrelationId},
@@ -109,6 +123,14 @@ pub enum Unapproved {
         /// What differs.
         what: String,
     },
+    /// The credential opens nothing; the caller learns no more than that.
+    #[error("this break-glass credential opens nothing")]
+    BreakGlass {
+        /// Of which pass, where there is one.
+        pass: Option<ApprovalId>,
+        /// Why, for the auditor.
+        why: Void,
+    },
     /// It cannot be recorded, so it does not count.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
@@ -136,6 +158,7 @@ impl Unapproved {
             Self::Expired(_) => "approval_expired",
             Self::Used(_) => "approval_used",
             Self::Changed { .. } => "approval_changed",
+            Self::BreakGlass { .. } => "break_glass_refused",
             Self::NotRecorded(_) => "audit_unavailable",
             Self::Store(_) => "unavailable",
         }
@@ -150,6 +173,9 @@ impl Unapproved {
             Self::Pending { .. } => "approval_list shows how it stands; do not repeat the call before it is agreed to",
             Self::Changed { .. } | Self::Expired(_) | Self::Used(_) => {
                 "the same call without approval_id asks anew, about things as they are now"
+            }
+            Self::BreakGlass { .. } => {
+                "it is good for one operation, within its time, by the agent it was made for; tell the user, and do not try others"
             }
             Self::Denied(_) => "a person said no: do not ask again without a new reason from the user",
             Self::Unknown(_) => {
@@ -185,6 +211,7 @@ pub struct Approvals {
     ticking: Ticking,
     clock: Arc<dyn Clock>,
     recorder: Arc<dyn Recorder>,
+    notifier: Arc<dyn Notifier>,
     /// One at a time changes what is open.
     turn: Mutex<()>,
 }
@@ -199,7 +226,12 @@ impl Approvals {
     ) -> Result<Self, StoreError> {
         let seen = store.meta(SEEN).await?.and_then(|text| text.parse().ok());
         let ticking = Ticking::new(clock.clone(), seen);
-        Ok(Self { store, node, ticking, clock, recorder, turn: Mutex::new(()) })
+        Ok(Self { store, node, ticking, clock, recorder, notifier: Arc::new(Nobody), turn: Mutex::new(()) })
+    }
+
+    /// The same, with `notifier` told what happens.
+    pub fn telling(self, notifier: Arc<dyn Notifier>) -> Self {
+        Self { notifier, ..self }
     }
 
     /// Notes the time, so that a restart with a clock that was set back does not forget it.

@@ -8,6 +8,7 @@ mod approvals;
 mod approve;
 mod approver;
 mod audit;
+mod break_glass;
 mod check_approval;
 mod client;
 mod completions;
@@ -25,6 +26,7 @@ mod pin;
 mod policy;
 mod question;
 mod reload;
+mod reviews;
 mod serve;
 mod signing;
 mod sources;
@@ -98,6 +100,10 @@ enum Command {
     Approve(approve::Arguments),
     /// Say no to an operation
     Deny(deny::Arguments),
+    /// Make a pass for an emergency: one operation that needs an approval runs without, once
+    BreakGlass(break_glass::Arguments),
+    /// List what was let through by breaking the glass, and close its reviews
+    Reviews(reviews::Arguments),
     /// Follow what people are asked to approve, and decide with a key
     Watch(watch::Arguments),
     /// Make and check the tailnet policy that the gateway needs
@@ -165,6 +171,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Approvals(arguments) => approvals::run(directory, arguments),
         Command::Approve(arguments) => approve::run(directory, arguments),
         Command::Deny(arguments) => deny::run(directory, arguments),
+        Command::BreakGlass(arguments) => break_glass::run(directory, arguments),
+        Command::Reviews(arguments) => reviews::run(directory, arguments),
         Command::Watch(arguments) => watch::run(directory, arguments),
         Command::Acl(command) => acl::run(command),
         Command::Client(arguments) => client::run(directory, arguments),

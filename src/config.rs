@@ -36,6 +36,7 @@ use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target
 
 pub use approvals::{Approvals, Notify, NotifyForm, Webhook};
 pub use clear::ClearListener;
+pub(crate) use clear::may_be_private;
 pub use files::{Files, Places, RootFault};
 pub use fleet::{ID as ID_FORM, is_id};
 pub use guard::{Guard, PiiAction};

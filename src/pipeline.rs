@@ -5,7 +5,9 @@ mod answers;
 mod approved;
 mod error;
 mod explain;
+mod glass;
 mod network;
+mod reference;
 mod reply;
 mod revocation;
 mod rules;
@@ -16,6 +18,7 @@ pub use error::CallError;
 pub use explain::{explanation, unplanned};
 use futures_util::FutureExt;
 pub use network::ASKED_FOR;
+pub use reference::Reference;
 pub use reply::{Envelope, Reply};
 pub use rules::{Rules, RulesInForce};
 use serde_json::{Map, Value};
@@ -43,8 +46,8 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as the caller wrote them; keys already checked for doubles.
     pub arguments: Map<String, Value>,
-    /// The approval that it refers to, taken out of the arguments: no tool knows it, and it is no part of what runs.
-    pub approval: Option<Value>,
+    /// What stands for a yes, taken out of the arguments: no tool knows it, and it is no part of what runs.
+    pub approval: Option<Reference>,
     /// Joins everything this call causes.
     pub correlation: CorrelationId,
     /// Told how far it has come, where somebody watches.
@@ -59,7 +62,7 @@ impl ToolCall {
         correlation: CorrelationId,
         progress: Progress,
     ) -> Self {
-        let approval = arguments.remove(APPROVAL_ID);
+        let approval = arguments.remove(APPROVAL_ID).as_ref().map(Reference::read);
         Self { name, arguments, approval, correlation, progress }
     }
 }

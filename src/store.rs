@@ -2,6 +2,7 @@
 
 mod approvals;
 mod approver_keys;
+mod break_glass;
 mod directory;
 mod inspection;
 mod leaves;
@@ -14,6 +15,7 @@ use std::path::Path;
 
 pub use approvals::{ApprovalRow, ApprovalSelection, VoteRow};
 pub use approver_keys::{ApproverKeyRow, KeyChange};
+pub use break_glass::{PassRow, PassUse};
 pub(crate) use directory::check_private;
 pub use directory::{DirectoryError, DirectoryLock, Holder, check_directory, prepare_directory};
 pub use inspection::{Inspection, Whole, enrolled, inspect};

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod node;
+mod notifications;
 mod peers;
 mod state;
 
@@ -22,6 +23,7 @@ pub use self::{
     state::{database_lines, directory_lines, disk_line},
 };
 use crate::{
+    approval::Couriers,
     audit::{Audit, strays},
     config::{Config, Node as NodeConfig, Tls},
     http::Certificates,
@@ -47,6 +49,7 @@ pub(super) struct Facts {
     pub(super) node: Arc<dyn Node>,
     pub(super) audit: Arc<Audit>,
     pub(super) store: Store,
+    pub(super) couriers: Arc<Couriers>,
     pub(super) rules: Arc<RulesInForce>,
     pub(super) clock: Arc<dyn Clock>,
     /// The kinds of targets that can be operated.
@@ -78,6 +81,8 @@ impl Facts {
         });
         let settings = &self.rules.now().approvals;
         lines.push(approval_line(settings, peers.as_deref().ok(), signers.as_deref()));
+        lines.extend(notifications::lines(&self.couriers.health()));
+        lines.push(self.reviews().await);
         lines.push(self.sources(now).await);
         lines.extend(peers.map_or_else(|instead| vec![instead], |peers| peer_lines(&peers)));
         Report::new(true, lines)
@@ -148,6 +153,20 @@ impl Facts {
             return Line::warn(Subject::Targets, "there are none", mend);
         }
         Line::ok(Subject::Targets, counted(&reached))
+    }
+
+    async fn reviews(&self) -> Line {
+        match self.store.open_reviews().await {
+            Ok(0) => Line::ok(Subject::Reviews, "none is open"),
+            Ok(open) => Line::warn(
+                Subject::Reviews,
+                format!("{open} of broken glass open: somebody made a pass for an emergency"),
+                "let another person look and close each: `tailops reviews`, `tailops reviews close ID --comment TEXT`",
+            ),
+            Err(error) => {
+                Line::fail(Subject::Reviews, format!("cannot be read: {error}"), "look at the line `database`")
+            }
+        }
     }
 
     async fn sources(&self, now: Timestamp) -> Line {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Agreement, Approvals, Approver, Asked, Event, NoRight, Paper, Person, Place, Unapproved, Undecided,
+    Agreement, Approvals, Approver, Asked, Event, News, NoRight, Paper, Person, Place, Unapproved, Undecided,
     ask::{correlation_of, new_id, random_hex},
     right::{Matter, is_approver},
 };
@@ -135,6 +135,7 @@ impl Approvals {
         let asking = Event { by: Some(by), details: details_of(act), ..event(&row, "approval.ask", Vec::new()) };
         self.recorder.record(asking).await?;
         self.store.insert_approval(&row).await?;
+        self.tell(News::Asked(Box::new(row.clone())));
         Ok(Asked::of(row))
     }
 

@@ -7,7 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 
 use super::{
-    Approvals, Asking, Person, Unapproved,
+    Approvals, Asking, News, Person, Unapproved,
     person::{blurred, folded},
     right::{Matter, people_of},
 };
@@ -85,6 +85,7 @@ impl Approvals {
             ended_at: None,
         };
         self.store.insert_approval(&row).await?;
+        self.tell(News::Asked(Box::new(row.clone())));
         Ok(Asked::of(row))
     }
 

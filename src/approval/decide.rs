@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    Agreement, Approvals, Approver, Event, KeyTrouble, NoRight, NotRecorded, Person, Place, Unapproved,
+    Agreement, Approvals, Approver, Event, KeyTrouble, News, NoRight, NotRecorded, Person, Place, Unapproved,
     ask::{correlation_of, strength_of},
     right::Matter,
 };
@@ -214,18 +214,24 @@ impl Approvals {
         let decided = event(row, person, ballot, Some(approver), None);
         self.recorder.record(Event { signed: word.signed.clone(), ..decided }).await?;
         failpoint("decision-recorded");
-        match ballot.vote {
-            Vote::Deny => self.store.vote(&vote, Some("denied")).await.map(drop)?,
+        let settled = match ballot.vote {
+            Vote::Deny => {
+                self.store.vote(&vote, Some("denied")).await?;
+                true
+            }
             Vote::Approve => {
                 votes.push(vote.clone());
                 let (standing, _) = self.standing(settings, matter, least, &votes).await?;
-                if row.kind == "act" && standing.len() >= row.quorum as usize {
+                let enough = standing.len() >= row.quorum as usize;
+                if row.kind == "act" && enough {
                     self.carry_out(row, &vote, standing).await?;
                 } else {
                     self.store.vote(&vote, None).await?;
                 }
+                enough
             }
-        }
+        };
+        self.tell(News::Decided { settled, vote: ballot.vote, by: person.folded(), question: Box::new(row.clone()) });
         self.store.approval(&row.id).await?.ok_or_else(|| Undecided::Unknown(ballot.id.clone()))
     }
 }

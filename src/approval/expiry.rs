@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agreement, Approvals, Event, Unapproved, ask::correlation_of};
+use super::{Agreement, Approvals, Event, News, Unapproved, ask::correlation_of};
 use crate::store::{ApprovalRow, ApprovalSelection};
 
 /// How often it is looked for what has expired.
@@ -78,6 +78,7 @@ impl Approvals {
         };
         self.recorder.record(event).await?;
         self.store.end_approval(&row.id, "expired", now).await?;
+        self.tell(News::Expired(Box::new(row.clone())));
         Ok(())
     }
 }

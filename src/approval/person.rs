@@ -72,6 +72,11 @@ impl Person {
         Self { login: identity.to_owned(), place: Place::Webhook { name: name.to_owned() }, peer: None, rights: None }
     }
 
+    /// The same, with the connection that their word came over, for the record: it gives no right.
+    pub fn over(self, peer: Option<&Peer>) -> Self {
+        Self { peer: peer.cloned(), ..self }
+    }
+
     /// The same place, as the owner of an enrolled key whose signature was checked, with the rights of one of their nodes
     /// where they have one: only on the gateway's own host, where a local user can hold a key of somebody who has a login
     /// on the tailnet.
@@ -110,7 +115,9 @@ impl Person {
 
     /// The rules of the tailnet policy; none where there are none for this connection.
     pub(super) fn grants(&self) -> Option<&Grants> {
-        self.peer.as_ref().map(|peer| &peer.grants).or(self.rights.as_ref())
+        // A webhook's connection is not its person's.
+        let peer = self.peer.as_ref().filter(|_| !matches!(self.place, Place::Webhook { .. }));
+        peer.map(|peer| &peer.grants).or(self.rights.as_ref())
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 
 /// How far back questions are looked through for those that somebody may see.
 const LOOKED_THROUGH: u32 = 2000;
+/// So many at a time.
+const AT_ONCE: u32 = 100;
 
 /// How a question stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -120,16 +122,24 @@ impl Approvals {
         person: &Person,
         selection: &ApprovalSelection,
     ) -> Result<Vec<ApprovalView>, Unapproved> {
-        let mut seen = Vec::new();
-        let all = ApprovalSelection { limit: selection.limit.max(LOOKED_THROUGH), ..selection.clone() };
-        for row in self.store.approvals(&all).await? {
-            if seen.len() >= selection.limit as usize {
-                break;
-            }
-            let Some(matter) = Matter::of(&row) else { continue };
-            if matter.may_deny(settings, person).is_ok() {
+        let mut seen: Vec<ApprovalView> = Vec::new();
+        for skip in (0..LOOKED_THROUGH).step_by(AT_ONCE as usize) {
+            let rows = self.store.approvals(&ApprovalSelection { limit: AT_ONCE, skip, ..selection.clone() }).await?;
+            let last = rows.len() < AT_ONCE as usize;
+            for row in rows {
+                let Some(matter) = Matter::of(&row) else { continue };
+                // A new question moves the others along: one may come again.
+                if matter.may_deny(settings, person).is_err() || seen.iter().any(|view| view.id == row.id) {
+                    continue;
+                }
                 let may_decide = matter.may_approve(settings, person, Strength::Signature, Strength::Identity).is_ok();
                 seen.push(self.view(settings, row, may_decide).await?);
+                if seen.len() >= selection.limit as usize {
+                    return Ok(seen);
+                }
+            }
+            if last {
+                break;
             }
         }
         Ok(seen)

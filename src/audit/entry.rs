@@ -121,6 +121,12 @@ impl Entry {
         self.record.approval = Some(ApprovalFacts { id, ..ApprovalFacts::default() });
     }
 
+    /// The caller holds the pass `id`, or held it.
+    pub fn refers_to_pass(&mut self, id: &ApprovalId) {
+        let facts = ApprovalFacts { id: id.to_string(), break_glass: true, ..ApprovalFacts::default() };
+        self.record.approval = Some(facts);
+    }
+
     /// People agreed to it.
     pub fn agreed(&mut self, agreement: &Agreement) {
         self.record.approval = Some(agreement.into());

@@ -156,7 +156,8 @@ impl From<&Agreement> for ApprovalFacts {
             approvers: agreement.approvers.iter().map(facts).collect(),
             break_glass: agreement.break_glass,
             id: agreement.id.clone(),
-            operation_hash: Some(agreement.operation_hash.clone()),
+            // A pass that was not used has none.
+            operation_hash: Some(agreement.operation_hash.clone()).filter(|hash| !hash.is_empty()),
             signed: None,
         }
     }

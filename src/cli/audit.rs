@@ -142,7 +142,12 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
             }
             Command::Alerts { since, json } => {
                 let strays = strays(&reader, since).await?;
-                if json { say(alerts(&strays))? } else { show_alerts(strays)? }
+                if json {
+                    say(alerts(&strays))?;
+                } else {
+                    show_alerts(strays)?;
+                    show_reviews(store.open_reviews().await?)?;
+                }
             }
             Command::Usage { by, since, until, json } => {
                 let usage = Usage::count(&reader, &by, (since, until), capability).await?;
@@ -206,6 +211,14 @@ fn show_alerts(strays: BTreeMap<String, Stray>) -> io::Result<()> {
         vec![id, stray.node.unwrap_or_default(), who, stray.count.to_string(), last, tokens]
     });
     table(&["NODE ID", "NODE", "USER OR TAGS", "TIMES", "LAST", "TOKENS"], lines)
+}
+
+/// What else somebody has to look at.
+fn show_reviews(open: u32) -> io::Result<()> {
+    if open == 0 {
+        return Ok(());
+    }
+    say(format_args!("\nbreak-glass reviews that are open: {open}; `tailops reviews` shows them"))
 }
 
 fn numbers(counts: &Counts) -> [u64; 5] {

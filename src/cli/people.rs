@@ -82,6 +82,8 @@ fn advice(code: &str) -> Option<&'static str> {
             "sign it: with --key FILE, or a key in ssh-agent; `tailops approver list` shows which keys count"
         }
         "operation_changed" => "run the command again: it shows what is asked now",
+        "own_review" => "somebody else who may approve critical operations must look at it",
+        "host_only" => "passes are made on the gateway's own machine, by the service's user or root",
         "audit_unavailable" => "the gateway's log says why it cannot record; nothing was decided",
         _ => return None,
     })

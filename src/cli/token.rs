@@ -98,6 +98,10 @@ pub(super) struct Mint {
     /// there: you]
     #[arg(long, value_name = "PEER")]
     bind: Option<Binding>,
+    /// Who answers for the agent, by the login they have on the tailnet, e.g. maria@example.org: they cannot approve what
+    /// it asks for [default: you, by your name on this machine]
+    #[arg(long, value_name = "LOGIN", value_parser = login)]
+    owner: Option<String>,
     /// Print an object with the token and what it says
     #[arg(long)]
     json: bool,
@@ -122,6 +126,12 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
     })
 }
 
+/// What a network may call somebody.
+fn login(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=254).contains(&text.len()) && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    if fits { Ok(text.to_owned()) } else { Err("must be a login such as maria@example.org") }
+}
+
 struct Desk<'a> {
     directory: &'a Path,
     store: &'a Store,
@@ -133,14 +143,19 @@ impl Desk<'_> {
         for name in &arguments.tools {
             anyhow::ensure!(tools::find(name).is_some(), "--tool: there is no tool {name:?}");
         }
-        let binding = binding(self.store.meta("node_mode").await?.as_deref(), arguments.bind)?;
+        let mode = self.store.meta("node_mode").await?;
+        let binding = binding(mode.as_deref(), arguments.bind)?;
+        if arguments.owner.is_none() && mode.is_some_and(|mode| mode != "loopback") {
+            let said = "no login of the tailnet stands for this agent, so whoever runs it elsewhere could approve what it asks";
+            writeln!(io::stderr(), "warning: {said}: name them with --owner LOGIN")?;
+        }
         let profile: Profile = match self.store.meta("profile").await? {
             Some(name) => name.parse().map_err(|error| anyhow!("the profile in the database: {error}"))?,
             None => Profile::Recommended,
         };
         let request = MintRequest {
             subject: arguments.agent,
-            owner: local_user(),
+            owner: arguments.owner.unwrap_or_else(local_user),
             scopes: arguments.scopes,
             engagement: arguments.engagement.into(),
             targets: only(arguments.targets.into_iter().map(Into::into)),

@@ -1,6 +1,8 @@
 //! `[approvals]`: who may say yes where the tailnet policy does not tell, how strong a yes must be, how long a question
 //! stays open, and who is told of it. Reads no secret: it names the files that hold them.
 
+mod hooks;
+
 use std::{collections::BTreeSet, num::NonZeroU32, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
@@ -117,6 +119,7 @@ pub(super) fn approvals(root: &mut Section<'_>, profile: Profile) -> Approvals {
     let of_token = default.max_pending_per_token.get().min(max);
     let of_token = section.number("max_pending_per_token", of_token, 1..=max);
     let url = section.value("url").and_then(|value| origin(&value));
+    let (webhooks, notify) = (hooks::webhooks(&mut section), hooks::notify(&mut section));
     let approvals = Approvals {
         approvers,
         ttl,
@@ -125,8 +128,8 @@ pub(super) fn approvals(root: &mut Section<'_>, profile: Profile) -> Approvals {
         max_pending_per_token: NonZeroU32::new(of_token).unwrap_or(NonZeroU32::MIN),
         max_pending: NonZeroU32::new(max).unwrap_or(NonZeroU32::MIN),
         url,
-        webhooks: Vec::new(),
-        notify: Vec::new(),
+        webhooks,
+        notify,
     };
     section.finish();
     approvals

@@ -23,7 +23,7 @@ impl Config {
 }
 
 /// Whether `ip` is loopback or in one of the ranges that tailnets have their addresses from.
-fn may_be_private(ip: IpAddr) -> bool {
+pub(crate) fn may_be_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || matches!(ip.octets(), [100, 64..=127, _, _]),
         IpAddr::V6(ip) => ip.is_loopback() || matches!(ip.segments(), [0xfd7a, 0x115c, 0xa1e0, ..]),

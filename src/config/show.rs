@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Approvals, Config, EmbeddedNode, GrantsMode, HostNode, LogFormat, Node, NodeCredential, PolicyException, Profile,
-    Tailnet, Tls, section::join,
+    Approvals, Config, EmbeddedNode, GrantsMode, HostNode, LogFormat, Node, NodeCredential, Notify, NotifyForm,
+    PolicyException, Profile, Tailnet, Tls, Webhook, section::join,
 };
 use crate::model::{EngagementId, Scope, SudoPolicy, TargetId, format_duration, format_size};
 
@@ -37,6 +37,29 @@ fn exception(exception: &PolicyException) -> String {
     keys.extend(subject.as_ref().map(|subject| format!("subject = {}", quoted(subject))));
     keys.extend(targets.as_ref().map(|ids| format!("targets = {}", array(ids.iter().map(TargetId::as_str)))));
     keys.extend(tools.as_ref().map(|tools| format!("tools = {}", array(tools))));
+    format!("{{{}}}", keys.join(", "))
+}
+
+fn webhook(webhook: &Webhook) -> String {
+    let Webhook { name, url, secret_file, identity } = webhook;
+    let keys = [
+        format!("name = {}", quoted(name)),
+        format!("url = {}", quoted(url)),
+        format!("secret_file = {}", quoted(secret_file.to_string_lossy())),
+        format!("identity = {}", quoted(identity)),
+    ];
+    format!("{{{}}}", keys.join(", "))
+}
+
+fn told(notify: &Notify) -> String {
+    let Notify { name, url, form, token_file } = notify;
+    let form = match form {
+        NotifyForm::Json => "json",
+        NotifyForm::Ntfy => "ntfy",
+    };
+    let mut keys =
+        vec![format!("name = {}", quoted(name)), format!("url = {}", quoted(url)), format!("form = {}", quoted(form))];
+    keys.extend(token_file.as_ref().map(|file| format!("token_file = {}", quoted(file.to_string_lossy()))));
     format!("{{{}}}", keys.join(", "))
 }
 
@@ -227,8 +250,8 @@ impl Config {
             max_pending_per_token,
             max_pending,
             url,
-            webhooks: _,
-            notify: _,
+            webhooks,
+            notify,
         } = &self.approvals;
         add("approvals.approvers".into(), array(approvers));
         add("approvals.ttl".into(), time(*ttl));
@@ -239,6 +262,9 @@ impl Config {
         if let Some(url) = url {
             add("approvals.url".into(), quoted(url));
         }
+        let tables = |items: Vec<String>| format!("[{}]", items.join(", "));
+        add("approvals.webhooks".into(), tables(webhooks.iter().map(webhook).collect()));
+        add("approvals.notify".into(), tables(notify.iter().map(told).collect()));
     }
 
     /// What is allowed and yet not what the profile stands for, one sentence each. Nothing here stops a start.

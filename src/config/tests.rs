@@ -319,6 +319,8 @@ fn understood() -> BTreeSet<String> {
         "probe.",
         "probe.urls.NAME.",
         "approvals.",
+        "approvals.webhooks[].",
+        "approvals.notify[].",
         "log.",
         "policy.",
         "policy.exceptions[].",
@@ -351,6 +353,8 @@ fn understood() -> BTreeSet<String> {
             "probe",
             "probe.urls",
             "approvals",
+            "approvals.webhooks",
+            "approvals.notify",
             "log",
             "policy",
             "policy.exceptions",
@@ -390,7 +394,7 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 24, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 32, "all but required keys and those without a default");
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(super) fn tokens() -> Vec<(&'static str, String)> {
     };
     vec![
         ("tailops-token", format!("tailops_k1.{}.{}", part(r#"{"jti":"x","subject":"agent"}"#), word(43))),
+        ("tailops-token", format!("{}_{}A", "bg", word(42))),
         ("jwt", format!("{}.{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(r#"{"sub":"1234567890"}"#), word(43))),
         ("tailscale-key", format!("tskey-{}-{}", "auth", word(17))),
         ("tailscale-key", format!("tskey-{}-{}-{}", "client", word(12), word(24))),

@@ -30,6 +30,8 @@ const fn apart(kind: &'static str, anchors: &'static [&'static str], pattern: &'
 /// Every form.
 pub(super) const FORMS: &[Form] = &[
     form("tailops-token", &["tailops_"], r"tailops_[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}"),
+    // A break-glass credential: 32 bytes, so the last letter holds four bits.
+    form("tailops-token", &["bg_"], r"bg_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"),
     form("tailscale-key", &["tskey-"], r"tskey-[A-Za-z0-9-]{10,}"),
     apart("aws-key", &["AKIA", "ASIA", "ABIA", "ACCA"], r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?-u:\b)"),
     form(

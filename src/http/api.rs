@@ -6,7 +6,9 @@ mod approvals;
 mod fault;
 mod keys;
 mod openapi;
+mod reviews;
 mod route;
+mod webhooks;
 mod whoami;
 
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use super::{
     refuse::{Refused, Written, answer},
 };
 use crate::{
-    approval::Approvals,
+    approval::{Approvals, Couriers, Webhooks},
     audit::Audit,
     model::{Clock, CorrelationId},
     pipeline::RulesInForce,
@@ -52,6 +54,10 @@ pub struct Desk {
     pub approvals: Arc<Approvals>,
     /// The rules in force, with the settings of approvals.
     pub rules: Arc<RulesInForce>,
+    /// The secrets of those who sign what they say.
+    pub webhooks: Arc<Webhooks>,
+    /// Those who are told.
+    pub couriers: Arc<Couriers>,
     /// Records acts.
     pub audit: Arc<Audit>,
     /// The database.
@@ -71,6 +77,13 @@ fn routes() -> Vec<Route> {
         ),
         Route::get("/api/v1/approvals/{id}", "one approval", approvals::one),
         Route::post("/api/v1/approvals/{id}/decision", "says yes or no to exactly this operation", approvals::decide),
+        Route::get("/api/v1/reviews", "what was let through by breaking the glass, newest first", reviews::list),
+        Route::post("/api/v1/reviews/{id}/close", "closes a review with what was found", reviews::close),
+        Route::post(
+            "/api/v1/break-glass",
+            "makes a pass for emergencies; on the gateway's own host only",
+            reviews::break_glass,
+        ),
         Route::get(
             "/api/v1/approver-keys",
             "the keys whose signatures count: an approver sees all, others their own",
@@ -78,6 +91,11 @@ fn routes() -> Vec<Route> {
         ),
         Route::post("/api/v1/approver-keys", "asks for signatures of a key to count", keys::enrol),
         Route::delete("/api/v1/approver-keys/{key_id}", "asks for signatures of a key to count no more", keys::remove),
+        Route::callback::<webhooks::Said, _, _, _>(
+            "/api/v1/webhooks/{name}",
+            "what a webhook says as the person it is enrolled as",
+            webhooks::answered,
+        ),
         Route::get("/api/v1/openapi.json", "this document", openapi),
     ]
 }

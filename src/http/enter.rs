@@ -167,6 +167,7 @@ pub(super) async fn readyz(State(front): State<Arc<Front>>) -> Response {
         ("audit", front.audit.is_recording()),
         ("tailnet", front.node.status().is_up()),
         ("tokens", front.authenticator.is_fresh()),
+        ("notifications", front.desk.couriers.are_fine()),
     ];
     if let Some(certificates) = &front.tls {
         checks.push(("tls", certificates.hold(front.clock.now())));

@@ -79,6 +79,10 @@ subjects! {
     Targets "targets";
     /// Whether a person can be asked.
     Approvals "approvals";
+    /// Whether those who are to be told of questions hear of them.
+    Notifications "notifications";
+    /// Whether anybody still has to look at what was let through by breaking the glass.
+    Reviews "reviews";
     /// Bound tokens that came from elsewhere.
     Sources "sources";
     /// Who would be let in.

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{CallError, Pipeline, Rules, ToolCall, reply};
+use super::{APPROVAL_ID, CallError, Pipeline, Reference, Rules, ToolCall, reply};
 use crate::{
     approval::{Asking, Paper, Unapproved},
     audit::{Entry, Execution},
@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// An operation that needs a yes, as it would run on the world as it is.
-struct Ready {
-    pending: Pending,
-    paper: Paper,
-    shown: Map<String, Value>,
+pub(super) struct Ready {
+    pub(super) pending: Pending,
+    pub(super) paper: Paper,
+    pub(super) shown: Map<String, Value>,
     preview: Option<Value>,
-    exec: Vec<Execution>,
+    pub(super) exec: Vec<Execution>,
 }
 
 impl Pipeline {
@@ -35,7 +35,15 @@ impl Pipeline {
         entry: &mut Entry,
     ) -> Result<(Permit, Vec<Execution>), CallError> {
         let (caller, rules) = who;
-        let id = call.approval_id()?;
+        let id = match &call.approval {
+            None => None,
+            Some(Reference::Approval(id)) => Some(id.clone()),
+            Some(Reference::Pass(credential)) => return self.opened(who, tool, call, credential, entry).await,
+            Some(Reference::Malformed) => {
+                let wanted = "must be the id that approval_required answered";
+                return Err(ToolError::invalid(APPROVAL_ID, wanted).into());
+            }
+        };
         if id.is_none() {
             let decision = Decision::Ask(pending);
             entry.decided(&decision).await?;
@@ -97,7 +105,7 @@ impl Pipeline {
     }
 
     /// The operation of `call` on the world as a dry run finds it now, counting from `moment` where it was asked before.
-    async fn ready(
+    pub(super) async fn ready(
         &self,
         who: (&Caller, &Rules),
         tool: &'static dyn Tool,
@@ -137,7 +145,10 @@ impl Pipeline {
             Decision::Allow(..) => return Err(CallError::Internal),
         };
         let paper = Paper::of(caller, pending.operation(), &world).ok_or(CallError::Internal)?;
-        let shown = self.guard.arguments(&paper.document()).arguments;
+        let document = paper.document();
+        let mut shown = self.guard.arguments(&document).arguments;
+        // Who asks is no secret to whoever decides, and an address is no less a login: it is shown as it is hashed.
+        shown.extend(document.into_iter().filter(|(key, _)| key == "caller"));
         Ok(Ready { pending, paper, shown, preview, exec })
     }
 
@@ -166,22 +177,6 @@ impl Pipeline {
         match tool.render(&raw) {
             Ok(content) => Ok((content, exec)),
             Err(error) => Err(CallError::Failed { error, exec }),
-        }
-    }
-}
-
-impl ToolCall {
-    /// The approval that the caller refers to.
-    fn approval_id(&self) -> Result<Option<ApprovalId>, CallError> {
-        match &self.approval {
-            None => Ok(None),
-            Some(Value::String(id))
-                if (1..=64).contains(&id.len())
-                    && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) =>
-            {
-                Ok(Some(ApprovalId::from(id.as_str())))
-            }
-            Some(_) => Err(ToolError::invalid("approval_id", "must be the id that approval_required answered").into()),
         }
     }
 }

@@ -199,6 +199,7 @@ impl CallError {
             Self::Unavailable(error) | Self::Unapproved { why: Unapproved::Store(error), .. } => {
                 format!("{}: {error}", self.message())
             }
+            Self::Unapproved { why: Unapproved::BreakGlass { why, .. }, .. } => format!("{}: {why}", self.message()),
             Self::Unfinished { outcome: StepOutcome::NotStarted(why) | StepOutcome::Lost(why), .. } => {
                 format!("{}: {why}", self.message())
             }

@@ -68,6 +68,8 @@ pub struct ApprovalSelection {
     pub jti: Option<String>,
     /// The most, the newest first.
     pub limit: u32,
+    /// Without so many of the newest.
+    pub skip: u32,
 }
 
 fn stamp(row: &SqliteRow, table: &'static str, column: &'static str) -> Result<Timestamp, StoreError> {
@@ -179,12 +181,13 @@ impl Store {
         let rows = sqlx::query(
             "SELECT * FROM approval
              WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR engagement = ?2) AND (?3 IS NULL OR jti = ?3)
-             ORDER BY created_at DESC, id LIMIT ?4",
+             ORDER BY created_at DESC, id LIMIT ?4 OFFSET ?5",
         )
         .bind(&selection.state)
         .bind(&selection.engagement)
         .bind(&selection.jti)
         .bind(selection.limit)
+        .bind(selection.skip)
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(ApprovalRow::read).collect()

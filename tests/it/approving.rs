@@ -233,7 +233,8 @@ async fn without_a_terminal_watching_prints_a_line_for_each_change() {
     watch.wait().unwrap();
 }
 
-#[tokio::test]
+// The liar serves while the program runs.
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_hostile_reaches_a_terminal_raw() {
     let hostile = "x\u{1b}[2J\u{1b}]0;owned\u{7}\u{202e}\u{9b}1A\r\nhash         sha256:00";
     let liar = Liar::showing(lying::question(hostile)).await;
@@ -282,7 +283,8 @@ async fn nothing_hostile_reaches_a_terminal_raw() {
     }
 }
 
-#[tokio::test]
+// The liar serves while the program runs.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_shows_another_operation_gets_no_yes() {
     let mut question = lying::question("harmless");
     question["operation"]["arguments"]["path"] = "something else".into();

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::child::{BINARY, Service};
+use crate::child::{BINARY, Service, directory};
 
 fn tailops(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).args(["--data-dir", directory.to_str().unwrap()]).output().unwrap()
@@ -84,6 +84,24 @@ fn p73_a_token_is_limited_to_paths_at_minting_and_wrong_patterns_are_refused() {
     }
     let long: Vec<String> = (0..20).map(|n| format!("/{n}{}/**", "a".repeat(200))).collect();
     fails(&minting(&long.iter().map(String::as_str).collect::<Vec<_>>()), 1, "longer than 4096 bytes");
+}
+
+#[test]
+fn a_token_names_who_answers_for_the_agent() {
+    let (_directory, path) = directory();
+    let minting = |rest: &[&str]| {
+        let arguments =
+            [&["token", "mint", "--agent", "a", "--scopes", "readonly", "--ttl", "1h", "--json"], rest].concat();
+        tailops(&path, &arguments)
+    };
+    for wrong in ["", "maria example", "a\nb"] {
+        fails(&minting(&["--owner", wrong]), 2, "--owner");
+    }
+    let minted: Value = serde_json::from_str(&stdout(&minting(&["--owner", "maria@example.org"]))).unwrap();
+    assert_eq!(minted["owner"], "maria@example.org");
+    let own: Value = serde_json::from_str(&stdout(&minting(&[]))).unwrap();
+    assert_ne!(own["owner"], "maria@example.org");
+    assert!(own["owner"].is_string());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::{
 };
 
 use book::Book;
+use tailops::tools;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -75,6 +76,30 @@ fn the_hash_of_an_operation_can_be_made_as_the_page_says() {
     }
     let keys: BTreeSet<String> = operation.as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, documented(&page, "The operation on paper is one JSON object:"));
+}
+
+/// Every act on a question that can stand in a record is explained, and no other.
+#[test]
+fn every_act_of_approvals_is_explained() {
+    let name = regex::Regex::new(r#""((?:approval|approver_key|break_glass|review)\.[a-z_]+)""#).unwrap();
+    let source = all_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/approval"));
+    let acts: BTreeSet<String> = name.captures_iter(&source).map(|found| found[1].to_owned()).collect();
+    assert_eq!(acts, documented(&read("docs/audit.md"), "The acts of kind `approval`:"));
+}
+
+/// What the page lists for each tool is what the tool declares.
+#[test]
+fn what_each_tool_looks_at_again_is_on_the_page() {
+    let page = read("docs/approvals.md");
+    let (_, rest) = page.split_once("| tool | what has to be found the same |").expect("the table");
+    let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let words = |row: &str| row.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let listed: Vec<Vec<String>> = rows.map(words).collect();
+    let declared = tools::ALL.iter().filter(|tool| !tool.rechecks().is_empty()).map(|tool| {
+        let names = tool.rechecks().iter().copied();
+        std::iter::once(tool.spec().name).chain(names).map(str::to_owned).collect()
+    });
+    assert_eq!(listed, declared.collect::<Vec<Vec<String>>>());
 }
 
 fn sha256sum(bytes: &[u8]) -> String {

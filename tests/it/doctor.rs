@@ -221,6 +221,35 @@ async fn a_configuration_is_checked_beside_the_service_that_runs() {
     service.stop().await;
 }
 
+#[tokio::test]
+async fn it_says_who_could_approve_with_the_service_and_without() {
+    let place = Place::with(CONFIG);
+    let approvals = |approvals: &str| {
+        place.write(&CONFIG.replace("[engagements", &format!("[approvals]\n{approvals}\n[engagements")))
+    };
+    let line = async |code| {
+        let mut command = Command::new(BINARY);
+        let report = report(&run(command.args(["doctor", "--json", "--config"]).arg(&place.file)).await, code);
+        report.lines.into_iter().find(|line| line.subject == Subject::Approvals).unwrap()
+    };
+    let nobody = line(1).await;
+    assert!(nobody.level == Level::Warn && nobody.finding.contains("nobody"), "{nobody:?}");
+    approvals("approvers = [\"jan\"]");
+    let one = line(1).await;
+    assert!(one.level == Level::Warn && one.finding.contains("only jan could approve"), "{one:?}");
+    approvals("approvers = [\"jan\", \"maria\"]");
+    let service = Served::start(&place).await;
+    let two = line(0).await;
+    assert!(two.level == Level::Ok && two.finding.starts_with("2 people could approve: jan"), "{two:?}");
+    approvals("approvers = [\"jan\", \"maria\"]\nstrength = \"signature\"");
+    assert_eq!(line(0).await.level, Level::Ok, "it is about what is in force");
+    place.said(&["reload"]).await;
+    let unsigned = line(1).await;
+    assert!(unsigned.level == Level::Fail && unsigned.mend.unwrap().contains("tailops approver add"));
+    service.stop().await;
+    assert_eq!(line(1).await.level, Level::Fail, "the keys are looked up in the database");
+}
+
 /// An answer that a real daemon gave.
 fn answer(name: &str) -> Reply {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cases/localapi/{name}.json"));

@@ -2,6 +2,8 @@
 
 mod api;
 mod api_way_in;
+mod approver_keys;
+mod break_glass;
 mod approvals;
 mod bridge;
 mod bridge_strangers;
@@ -18,6 +20,7 @@ mod http;
 mod limits;
 mod live;
 mod node;
+mod paper;
 mod peer;
 mod policy;
 mod probe;
@@ -32,3 +35,4 @@ mod site_policy;
 mod tailnet;
 mod tls;
 mod token;
+mod webhooks;

@@ -77,6 +77,32 @@ async fn an_invalid_change_leaves_everything_as_it_was_and_tells_every_problem()
 }
 
 #[tokio::test]
+async fn who_may_approve_changes_at_once() {
+    let place = Place::with(CONFIG);
+    let with = |approvals: &str| {
+        place.write(&CONFIG.replace("[engagements.default]", &format!("{approvals}\n[engagements.default]")))
+    };
+    let service = Served::start(&place).await;
+    let token = place.token("default").await;
+    let wish = json!({"target": "here", "unit": "ssh.service", "action": "stop", "reason": "a test", "dry_run": false});
+    assert_eq!(service.call(&token, "service_control", wish.clone()).await.code(), "approval_unavailable");
+    with("[approvals]\nsecond_person = false");
+    assert!(place.refused(3, &["reload"]).await.contains("approvals.second_person: may be false only together with"));
+    with("[approvals]\napprovers = [\"jan\"]");
+    place.said(&["reload"]).await;
+    assert_ne!(service.call(&token, "service_control", wish.clone()).await.code(), "approval_unavailable");
+    with("[approvals]\napprovers = [\"jan\"]\nstrength = \"signature\"");
+    place.said(&["reload"]).await;
+    let unsigned = service.call(&token, "service_control", wish.clone()).await;
+    assert_eq!(unsigned.code(), "approval_unavailable");
+    assert!(
+        unsigned.content()["message"].as_str().unwrap().contains("no approver has an enrolled key"),
+        "{unsigned:?}"
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_named_and_nothing_is_half_applied() {
     let place = Place::with(CONFIG);
     let service = Served::start(&place).await;

@@ -16,6 +16,10 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_tailops");
 /// Its configuration, in its directory.
 const FILE: &str = "tailops.toml";
 
+/// Where it keeps its data, and its target its files.
+const DATA: &str = "data";
+const FILES: &str = "files";
+
 /// Its own log, beside it.
 const LOG: &str = "log";
 
@@ -36,20 +40,25 @@ calls_per_minute = 1000000
 calls_burst = 100000
 auth_failures_per_minute = 10000
 
+# On this machine. On the tailnet it is the policy that says who.
+[approvals]
+approvers = ["root"]
+
 [engagements.default]
 
 [targets.local]
 kind = "local"
 engagement = "default"
-capabilities = ["system:read", "network:diag"]
+capabilities = ["system:read", "network:diag", "file:write"]
 "#;
 
 impl Gateway {
     /// Starts it on `machine` with this `[node]` section, and what `more` adds; waits until it serves.
     pub fn start(machine: &Machine, node: &str, more: &str) -> Self {
         let directory = tempfile::tempdir_in(&machine.directory).unwrap();
-        let data = directory.path().join("data");
-        let text = format!("data_dir = {:?}\n\n[node]\n{node}\n{REST}\n{more}", data.to_str().unwrap());
+        let [data, files] = [DATA, FILES].map(|name| directory.path().join(name).to_str().unwrap().to_owned());
+        std::fs::create_dir(&files).unwrap();
+        let text = format!("data_dir = {data:?}\n\n[node]\n{node}\n{REST}roots = [{files:?}]\n\n{more}");
         std::fs::write(directory.path().join(FILE), text).unwrap();
         let daemon = serve(machine, directory.path());
         Self { directory, daemon }
@@ -57,7 +66,12 @@ impl Gateway {
 
     /// Where it keeps its data.
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.directory.path().join(DATA)
+    }
+
+    /// The only directory of files of its target `local`.
+    pub fn files(&self) -> PathBuf {
+        self.directory.path().join(FILES)
     }
 
     pub fn pid(&self) -> Pid {

@@ -18,6 +18,7 @@
 mod over;
 
 mod again;
+mod approvals;
 mod basics;
 mod calls;
 mod client;

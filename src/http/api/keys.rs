@@ -45,6 +45,7 @@ impl From<ApproverKeyRow> for Key {
 /// A key that somebody wants to count.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "WantedKey")]
 pub(super) struct Wanted {
     /// Whose: your own login; on the gateway's own host any.
     login: String,

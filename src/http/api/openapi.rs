@@ -127,7 +127,21 @@ fn in_query(schemas: &mut Schemas, schema: &Schema) -> Vec<Value> {
     let parameter = |(name, schema): (&String, &Value)| {
         let mut schema = schema.clone();
         let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        not_null(&mut schema);
         json!({"name": name, "in": "query", "required": required(name), "schema": schema, "description": description})
     };
     whole["properties"].as_object().into_iter().flatten().map(parameter).collect()
+}
+
+/// Takes null out of what `schema` allows: in a query a field is there or not.
+fn not_null(schema: &mut Value) {
+    let null = json!({"type": "null"});
+    if let Some(choices) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        choices.retain(|choice| *choice != null);
+        if let [only] = choices.as_slice() {
+            *schema = only.clone();
+        }
+    } else if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
+        kinds.retain(|kind| kind != "null");
+    }
 }

@@ -61,13 +61,10 @@ impl Visit {
 }
 
 /// A request of a program that signs what it says.
-#[allow(dead_code, reason = "for webhooks")]
 pub(super) struct Callback {
     pub(super) desk: Desk,
     /// Whose connection it came over; none on the control socket.
     pub(super) peer: Option<Arc<Peer>>,
-    /// Joins the answer to the audit log.
-    pub(super) correlation: CorrelationId,
     /// What stands in the path at its `{…}`, decoded.
     pub(super) parameter: String,
     pub(super) headers: HeaderMap,
@@ -140,7 +137,6 @@ impl Route {
     }
 
     /// Takes what a program signed; `B` describes the body, which `act` reads itself once it knows whose it is.
-    #[allow(dead_code, reason = "for webhooks")]
     pub(super) fn callback<B, A, F, Fut>(path: &'static str, summary: &'static str, act: F) -> Self
     where
         B: JsonSchema,
@@ -154,9 +150,8 @@ impl Route {
                 query_of::<Nothing>(&parts)?;
                 let parameter = parameter_of(&mut parts).await?;
                 let body = body_of(&parts, body).await?;
-                let correlation = parts.extensions.get::<CorrelationId>().copied().ok_or_else(Fault::internal)?;
                 let peer = parts.extensions.get::<Arc<Peer>>().cloned();
-                act(Callback { desk, peer, correlation, parameter, headers: parts.headers, body }).await
+                act(Callback { desk, peer, parameter, headers: parts.headers, body }).await
             };
             written(asked.await)
         };

@@ -62,7 +62,8 @@ async fn permits_of_a_site_widen_nothing() {
     gateway.stop().await;
 }
 
-const SEGMENTS: &str = "@id(\"look-first\") @ask(\"production is looked at by two\") @approvers(\"2\")
+const SEGMENTS: &str =
+    "@id(\"look-first\") @ask(\"production is looked at by two\") @approvers(\"2\") @strength(\"signature\")
 forbid (principal, action == Action::\"process_list\", resource)
 when { resource.segment == \"production-a\" }
 unless { context.approved };
@@ -84,8 +85,8 @@ async fn one_call_is_allowed_in_one_segment_and_asks_in_another() {
     let question = json!({"tool": "process_list", "args": {"target": "prod-1"}});
     let explained = gateway.call(&token, "policy_explain", question).await;
     let data = explained.data();
-    let facts = [&data["decision"], &data["policies"], &data["quorum"]];
-    assert_eq!(facts, [&json!("ask"), &json!(["look-first"]), &json!(2)]);
+    let facts = [&data["decision"], &data["policies"], &data["quorum"], &data["strength"]];
+    assert_eq!(facts, [&json!("ask"), &json!(["look-first"]), &json!(2), &json!("signature")]);
     assert_eq!(data["checks"].as_array().unwrap().last().unwrap()["name"], "site_policy");
 
     let denied = gateway.call(&token, "journal_query", json!({"target": "staging-1"})).await;
