@@ -15,6 +15,7 @@ mod enrol;
 mod event;
 mod expiry;
 mod glass;
+mod listing;
 mod message;
 mod moment;
 mod notify;
@@ -46,6 +47,7 @@ pub use self::{
     enrol::{Enrolment, KeyTrouble, KeyWish},
     event::{Agreement, Approver, Begun, Event, NotRecorded, Recorder, Signed},
     glass::{Credential, LONGEST_PASS, MadePass, NoPass, Pass, PassWish, Void},
+    listing::Listed,
     notify::{Alarm, News, Notifier},
     paper::{Paper, hash_of},
     person::{NotAPerson, Person, Place, folded},

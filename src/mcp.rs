@@ -9,6 +9,7 @@ mod prompts;
 mod resources;
 mod server;
 mod sessions;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 

@@ -43,7 +43,7 @@ pub use probe::{
     TlsFindings, Via,
 };
 pub use progress::Progress;
-pub use question::{AuditFilter, CandidateFilter, FleetFilter, Inquiry, Question};
+pub use question::{ApprovalFilter, AuditFilter, Ballot, CandidateFilter, FleetFilter, Inquiry, Question};
 pub use report::{Level, Line, Report, Subject};
 pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};

@@ -7,6 +7,7 @@ mod error;
 mod explain;
 mod glass;
 mod network;
+mod people;
 mod reference;
 mod reply;
 mod revocation;
@@ -97,7 +98,7 @@ impl Pipeline {
     /// The pipeline through these stations.
     pub fn new(stations: Stations) -> Self {
         let Stations { rules, approvals, limits, executors, guard, audit, clock, gateway } = stations;
-        let answers = Answers::new(audit.clone(), limits.clone(), clock.clone(), gateway);
+        let answers = Answers::new(audit.clone(), approvals.clone(), limits.clone(), clock.clone(), gateway);
         let running = TaskTracker::new();
         Self { rules, approvals, limits, executors, answers, guard, audit, clock, running }
     }
@@ -153,6 +154,14 @@ impl Pipeline {
         let rules = self.rules.now(); // one reading of the configuration for the whole call
         let operation = tool.plan(&call.arguments, &self.plan_context(caller, &rules))?;
         entry.planned(&operation);
+        match &call.approval {
+            Some(Reference::NotNow(id)) => {
+                entry.refers_to(id);
+                return Err(CallError::NotNow(id.clone()));
+            }
+            Some(Reference::Malformed) => return Err(reference::malformed()), // also where no yes is needed
+            Some(Reference::Approval(_) | Reference::Pass(_)) | None => {}
+        }
         // What a call refers to was counted as critical when people were asked about it.
         let risk = if call.approval.is_some() { operation.risk.min(Risk::High) } else { operation.risk };
         self.limits.operation(&caller.token().jti, operation.effect, risk)?;

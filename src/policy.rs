@@ -93,6 +93,11 @@ impl Policy {
         trace.push(about_risk(operation));
         let denied = trace.iter().any(|check| check.verdict == Verdict::Deny);
         let site = (!denied).then(|| self.site.judge(peer, token, operation, now));
+        if decides(operation.scopes) && site.as_ref().is_some_and(|answer| answer.verdict == Verdict::Ask) {
+            trace.push(Check::new("decision", false, "site_policy_denied", || {
+                "site policy asks for a person's approval of a decision, and no decision waits for another".to_owned()
+            }));
+        }
         Judgement::new(trace, site)
     }
 
@@ -118,6 +123,12 @@ impl Policy {
         }
         if let Grants::Rules(_) = &peer.grants {
             trace.push(about_grants(peer, token, tool, scopes));
+        }
+        if decides(scopes) {
+            let person = peer.tags.is_empty() && peer.user.as_ref().is_some_and(|login| !login.is_empty());
+            trace.push(Check::new("person", person, "not_a_person", || {
+                "only people decide, and this connection is a tagged node's or nobody's".to_owned()
+            }));
         }
         trace
     }
@@ -200,10 +211,18 @@ fn capabilities_needed(scopes: &[Scope]) -> impl Iterator<Item = Scope> {
     scopes.iter().copied().filter(|scope| !matches!(scope, Scope::FleetRead | Scope::SecurityRead))
 }
 
-/// Critical operations need a person's yes, and so do those whose tool says so. No argument changes that.
+/// Whether this is a person's own decision.
+fn decides(scopes: &[Scope]) -> bool {
+    scopes.contains(&Scope::ApprovalDecide)
+}
+
+/// Critical operations need a person's yes, and so do those whose tool says so. No argument changes that. A decision is
+/// such a yes itself.
 fn about_risk(operation: &Operation) -> Check {
     let tool = operation.tool;
-    let detail = if operation.risk >= Risk::Critical && operation.effect.changes() {
+    let detail = if decides(operation.scopes) {
+        return Check { name: "risk", verdict: Verdict::Pass, code: "", detail: Cow::Borrowed("") };
+    } else if operation.risk >= Risk::Critical && operation.effect.changes() {
         match operation.raised {
             Some(why) => format!("{tool} is critical here ({why}) and needs a person's approval"),
             None => format!("{tool} is critical and needs a person's approval"),

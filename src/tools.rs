@@ -2,6 +2,8 @@
 //! operation (`plan`) and raw output into content (`render`). No I/O, no async. Everything that names tools (the MCP
 //! list, schemas, policy matrix, documentation) derives from [`ALL`].
 
+mod approval_decide;
+mod approval_list;
 mod apt;
 mod audit_query;
 mod disk_inspect;
@@ -78,6 +80,8 @@ pub const ALL: &[&dyn Tool] = &[
     &fleet_discover::FleetDiscover,
     &target_inspect::TargetInspect,
     &policy_explain::PolicyExplain,
+    &approval_list::ApprovalList,
+    &approval_decide::ApprovalDecide,
     &audit_query::AuditQuery,
     &token_inspect::TokenInspect,
     &token_revoke::TokenRevoke,

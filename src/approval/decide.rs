@@ -14,20 +14,7 @@ use crate::{
     store::{ApprovalRow, StoreError, VoteRow},
 };
 
-/// What a person says to one question.
-#[derive(Clone, Debug)]
-pub struct Ballot {
-    /// To which.
-    pub id: ApprovalId,
-    /// What.
-    pub vote: Vote,
-    /// To which operation: the hash they saw.
-    pub operation_hash: String,
-    /// Why.
-    pub comment: String,
-    /// Their signature, armored SSHSIG, where they signed.
-    pub signature: Option<String>,
-}
+pub use crate::model::Ballot;
 
 /// Why a word does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -146,6 +146,8 @@ fn named(question: &Question) -> &'static str {
         Question::Audit(_) => "audit",
         Question::Fleet(_) => "fleet",
         Question::Candidates(_) => "candidates",
+        Question::Approvals(_) => "approvals",
+        Question::Decision(_) => "decision",
         Question::Gateway(_) => "gateway",
     }
 }

@@ -55,9 +55,11 @@ pub enum MintError {
     /// Nothing granted.
     #[error("scopes: at least one scope is needed, e.g. `readonly`")]
     NoScopes,
-    /// People decide, tokens do not.
-    #[error("scopes: approval:decide belongs to people and is never in a token")]
-    ApprovalDecide,
+    /// People decide: such a token works only from one person's own nodes.
+    #[error(
+        "scopes: approval:decide is for one person: bind the token to them by user:LOGIN (on loopback uid:NUMBER), not {0}"
+    )]
+    ApprovalDecide(Binding),
     /// No life, or too long a one.
     #[error("ttl: must be between 1s and {max} in profile {profile}, not {asked}", max = Days(*max), asked = Days(*asked))]
     Ttl {
@@ -110,8 +112,9 @@ pub async fn mint(
     if request.scopes.is_empty() {
         return Err(MintError::NoScopes);
     }
-    if request.scopes.allows(Scope::ApprovalDecide) {
-        return Err(MintError::ApprovalDecide);
+    let of_a_person = matches!(request.binding, Binding::User(_) | Binding::LocalUser(_));
+    if request.scopes.allows(Scope::ApprovalDecide) && !of_a_person {
+        return Err(MintError::ApprovalDecide(request.binding));
     }
     if request.ttl < Duration::from_secs(1) || request.ttl > max_ttl {
         return Err(MintError::Ttl { asked: request.ttl, max: max_ttl, profile });

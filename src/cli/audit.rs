@@ -31,7 +31,7 @@ pub(super) enum Command {
     },
     /// Find records: of every tenant, oldest first
     Query(Query),
-    /// Tokens that were shown by other peers than those they are bound to, counted by node
+    /// Tokens that were shown by other peers than those they are bound to, counted by node; and open reviews
     Alerts {
         /// Not before: a duration such as 24h, or a time such as 2026-01-31T08:00:00Z
         #[arg(long, value_name = "TIME", value_parser = moment)]

@@ -19,6 +19,7 @@ use super::{
     catalogue::Catalogue,
     completion::Completions,
     progress, prompts, resources,
+    waiting::Waiting,
 };
 use crate::{
     model::Progress,
@@ -48,11 +49,12 @@ pub(super) struct Server {
     pipeline: Arc<Pipeline>,
     catalogue: Arc<Catalogue>,
     completions: Completions,
+    waiting: Arc<Waiting>,
 }
 
 impl Server {
     pub(super) fn new(pipeline: Arc<Pipeline>, catalogue: Arc<Catalogue>) -> Self {
-        Self { pipeline, catalogue, completions: Completions::new() }
+        Self { pipeline, catalogue, completions: Completions::new(), waiting: Arc::new(Waiting::new()) }
     }
 }
 
@@ -97,8 +99,10 @@ impl ServerHandler for Server {
         let (caller, correlation) = entered(&context.extensions)?;
         let token = context.meta.get_progress_token();
         let progress = if token.is_some() { Progress::watched() } else { Progress::default() };
+        let round = self.waiting.round(&request, &caller, &context);
         let arguments = request.arguments.unwrap_or_default();
-        let call = ToolCall::new(request.name.into_owned(), arguments, correlation, progress.clone());
+        let mut call = ToolCall::new(request.name.into_owned(), arguments, correlation, progress.clone());
+        call.approval = call.approval.or_else(|| round.reference.clone());
         let running = self.pipeline.clone().call(caller, call, context.ct.clone());
         let ended = ended(&context.extensions);
         let running = while_session(ended.as_ref(), &context.ct, running);
@@ -108,6 +112,9 @@ impl ServerHandler for Server {
         };
         if reply.unknown_tool {
             return Err(ErrorData::invalid_params("unknown tool", Some(reply.body)));
+        }
+        if let Some(form) = self.waiting.form(round, &reply) {
+            return Ok(form);
         }
         let mut result = if reply.is_error {
             CallToolResult::structured_error(reply.body)

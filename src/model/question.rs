@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Jti, Operation, TargetId};
+use super::{ApprovalId, Jti, Operation, TargetId, Vote};
 
 /// One question. Answered after policy allowed the operation it is part of, like any other step.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub enum Question {
     Fleet(FleetFilter),
     /// Which machines of the tailnet could become targets?
     Candidates(CandidateFilter),
+    /// How do the questions to people stand?
+    Approvals(ApprovalFilter),
+    /// Take what a person says to one of them.
+    Decision(Ballot),
     /// How is the gateway? Sections by name; empty means all.
     Gateway(Vec<String>),
 }
@@ -54,6 +58,36 @@ pub struct AuditFilter {
     pub before: Option<u64>,
     /// The most records to return.
     pub limit: u32,
+}
+
+/// Selects questions to people. Every condition that is set must hold; the engagement is added by the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApprovalFilter {
+    /// This one.
+    pub id: Option<ApprovalId>,
+    /// Stands so now: `pending`, `approved`, `denied`, `expired` or `used`.
+    pub state: Option<&'static str>,
+    /// Was asked by the caller's token.
+    pub mine: bool,
+    /// Is older than this one: the cursor of the page before.
+    pub after: Option<ApprovalId>,
+    /// The most questions to return.
+    pub limit: u32,
+}
+
+/// What a person says to one question.
+#[derive(Clone, Debug)]
+pub struct Ballot {
+    /// To which.
+    pub id: ApprovalId,
+    /// What.
+    pub vote: Vote,
+    /// To which operation: the hash they saw.
+    pub operation_hash: String,
+    /// Why.
+    pub comment: String,
+    /// Their signature, armored SSHSIG, where they signed.
+    pub signature: Option<String>,
 }
 
 /// Selects targets. Every condition that is set must hold.

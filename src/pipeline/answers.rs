@@ -13,9 +13,11 @@ use super::{
     CallError, Rules,
     explain::{explanation, unplanned},
     network::{candidates, own_node, peers},
+    people,
     revocation::revoke,
 };
 use crate::{
+    approval::Approvals,
     audit::Audit,
     auth::{Authenticator, Caller},
     exec::ExecError,
@@ -48,6 +50,7 @@ pub struct GatewayFacts {
 /// Answers questions.
 pub(super) struct Answers {
     audit: Arc<Audit>,
+    approvals: Arc<Approvals>,
     limits: Arc<Limits>,
     clock: Arc<dyn Clock>,
     gateway: Arc<GatewayFacts>,
@@ -62,11 +65,12 @@ impl From<StoreError> for CallError {
 impl Answers {
     pub(super) fn new(
         audit: Arc<Audit>,
+        approvals: Arc<Approvals>,
         limits: Arc<Limits>,
         clock: Arc<dyn Clock>,
         gateway: Arc<GatewayFacts>,
     ) -> Self {
-        Self { audit, limits, clock, gateway }
+        Self { audit, approvals, limits, clock, gateway }
     }
 
     /// Answers the question that `permit` allows.
@@ -84,6 +88,8 @@ impl Answers {
             Question::Candidates(filter) => {
                 candidates(&*self.gateway.node, &rules.registry, &operation.engagement, filter)
             }
+            Question::Approvals(filter) => people::listed(&self.approvals, rules, caller, filter).await?,
+            Question::Decision(ballot) => people::decided(&self.approvals, rules, caller, ballot).await?,
             Question::Gateway(sections) => self.about(rules, &operation, sections).await?,
         };
         Ok(RawOutput { operation, outputs: vec![StepOutput::Answer(answer)] })

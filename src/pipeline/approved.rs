@@ -4,14 +4,14 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{APPROVAL_ID, CallError, Pipeline, Reference, Rules, ToolCall, reply};
+use super::{CallError, Pipeline, Reference, Rules, ToolCall, reference, reply};
 use crate::{
     approval::{Asking, Paper, Unapproved},
     audit::{Entry, Execution},
     auth::Caller,
     model::{ApprovalId, Content, Effect, Operation, Step, StepOutput, failpoint},
     policy::{Decision, Pending, Permit},
-    tools::{Settled, Tool, ToolError},
+    tools::{Settled, Tool},
 };
 
 /// An operation that needs a yes, as it would run on the world as it is.
@@ -39,10 +39,7 @@ impl Pipeline {
             None => None,
             Some(Reference::Approval(id)) => Some(id.clone()),
             Some(Reference::Pass(credential)) => return self.opened(who, tool, call, credential, entry).await,
-            Some(Reference::Malformed) => {
-                let wanted = "must be the id that approval_required answered";
-                return Err(ToolError::invalid(APPROVAL_ID, wanted).into());
-            }
+            Some(Reference::NotNow(_) | Reference::Malformed) => return Err(reference::malformed()),
         };
         if id.is_none() {
             let decision = Decision::Ask(pending);

@@ -8,7 +8,7 @@ use crate::{
     audit::{Execution, Outcome, Status, Unrecorded},
     exec::ExecError,
     limits::Limited,
-    model::{StepOutcome, Stopped},
+    model::{ApprovalId, StepOutcome, Stopped},
     policy::Denial,
     tools::ToolError,
 };
@@ -41,6 +41,8 @@ pub enum CallError {
         /// What ran to show people what they are asked about.
         exec: Vec<Execution>,
     },
+    /// Its caller would rather not try now; the question stands as it stood.
+    NotNow(ApprovalId),
     /// No executor ran it.
     NotRun(ExecError),
     /// A step did not come to its own end.
@@ -111,6 +113,7 @@ impl CallError {
             Self::Limited(_) => "rate_limited",
             Self::Denied { code, .. } => code,
             Self::Unapproved { why, .. } => why.code(),
+            Self::NotNow(_) => "approval_pending",
             Self::NotRun(error) => error.code(),
             Self::Unfinished { outcome, .. } => match outcome {
                 StepOutcome::Exited(_) => "failed",
@@ -138,6 +141,7 @@ impl CallError {
             Self::Limited(limited) => limited.to_string().into(),
             Self::Denied { message, .. } => message.as_str().into(),
             Self::Unapproved { why, .. } => why.to_string().into(),
+            Self::NotNow(id) => format!("nothing was tried: approval {id} stands as it stood").into(),
             Self::NotRun(error) => error.to_string().into(),
             Self::Unfinished { outcome, changes, .. } => unfinished(outcome, *changes).into(),
             Self::Unavailable(_) => "the gateway's database cannot be read now".into(),
@@ -151,6 +155,9 @@ impl CallError {
             Self::Plan(error) | Self::Failed { error, .. } => error.hint.as_deref(),
             Self::Denied { .. } => Some("policy_explain shows every check; token_inspect shows what this token may do"),
             Self::Unapproved { why, .. } => Some(why.hint()),
+            Self::NotNow(_) => {
+                Some("approval_list shows how it stands; the same call with this approval_id tries again")
+            }
             Self::UnknownTool(_) => Some("tools/list shows the tools this token can use"),
             _ => None,
         }
@@ -186,7 +193,7 @@ impl CallError {
             Self::Limited(_) => Status::Limited,
             Self::Unapproved { why: Unapproved::Required { .. }, .. } => Status::Asked,
             Self::Unapproved { why: Unapproved::NotRecorded(_) | Unapproved::Store(_), .. } => Status::Failed,
-            Self::Denied { .. } | Self::Unapproved { .. } => Status::Denied,
+            Self::Denied { .. } | Self::Unapproved { .. } | Self::NotNow(_) => Status::Denied,
             Self::Unfinished { outcome: StepOutcome::Stopped { limit: "cancelled", .. }, .. }
             | Self::NotRun(ExecError::Cancelled) => Status::Cancelled,
             _ => Status::Failed,

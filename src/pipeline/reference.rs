@@ -3,7 +3,12 @@
 
 use serde_json::Value;
 
-use crate::{approval::Credential, model::ApprovalId};
+use super::CallError;
+use crate::{
+    approval::Credential,
+    model::ApprovalId,
+    tools::{APPROVAL_ID, ToolError},
+};
 
 /// The longest text that is taken for an approval's id: too short for a credential, or for enough of one.
 const LONGEST_ID: usize = 20;
@@ -15,6 +20,8 @@ pub enum Reference {
     Approval(ApprovalId),
     /// A pass for emergencies, by the hash of its credential.
     Pass(Credential),
+    /// An approval, by a client whose user would rather not try now: nothing runs.
+    NotNow(ApprovalId),
     /// Neither; not kept, as it may be a secret.
     Malformed,
 }
@@ -29,6 +36,12 @@ impl Reference {
             None => Self::Malformed,
         }
     }
+}
+
+/// The refusal of [`Reference::Malformed`].
+pub(super) fn malformed() -> CallError {
+    let wanted = "must be the id that approval_required answered, and a requestState the one of this very call";
+    ToolError::invalid(APPROVAL_ID, wanted).into()
 }
 
 fn is_id(text: &str) -> bool {

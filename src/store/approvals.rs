@@ -193,6 +193,30 @@ impl Store {
         rows.iter().map(ApprovalRow::read).collect()
     }
 
+    /// The calls that the engagement's people were asked about, the newest first, from behind the question `after`: asked
+    /// by the token `jti`, or by any; at most `limit`. Nothing where there is no question `after`.
+    pub async fn asked_calls(
+        &self,
+        engagement: &str,
+        jti: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM approval
+             WHERE kind = 'call' AND engagement = ?1 AND (?2 IS NULL OR jti = ?2)
+               AND (?3 IS NULL OR (created_at, id) < (SELECT created_at, id FROM approval WHERE id = ?3))
+             ORDER BY created_at DESC, id DESC LIMIT ?4",
+        )
+        .bind(engagement)
+        .bind(jti)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(ApprovalRow::read).collect()
+    }
+
     /// How many questions are open: in all, and of the token `jti`.
     pub async fn pending_approvals(&self, jti: Option<&str>) -> Result<(u32, u32), StoreError> {
         let counts =

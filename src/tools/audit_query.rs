@@ -54,6 +54,7 @@ struct Args {
 enum StatusName {
     Pending,
     Ok,
+    Asked,
     Failed,
     Denied,
     Limited,

@@ -11,8 +11,8 @@ use crate::{
     config::Files,
     fleet::Registry,
     model::{
-        Effect, EngagementId, Jti, Operation, ProbeRules, RawOutput, Risk, Scope, ScriptOutput, Step, StepOutput,
-        Subtree, Target,
+        ApprovalId, Effect, EngagementId, Jti, Operation, ProbeRules, RawOutput, Risk, Scope, ScriptOutput, Step,
+        StepOutput, Subtree, Target,
     },
 };
 
@@ -208,6 +208,14 @@ pub(super) fn plain(field: &str, text: &str, most: usize) -> Result<(), ToolErro
         return Err(ToolError::invalid(field, "must not contain control characters"));
     }
     Ok(())
+}
+
+/// `text` as the id of an approval. Errors name `field`.
+pub(super) fn approval_id(field: &str, text: &str) -> Result<ApprovalId, ToolError> {
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(ToolError::invalid(field, "must be the id of an approval, as approval_required answers it"));
+    }
+    Ok(text.into())
 }
 
 impl Spec {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Kind, PlanContext, Spec, Tool, ToolError, find,
+    APPROVAL_ID, Kind, PlanContext, Spec, Tool, ToolError, find,
     kit::{answer, arguments, schema_of},
 };
 use crate::model::{Content, Effect, Inquiry, Operation, Question, RawOutput, Risk, Scope, Step};
@@ -85,7 +85,9 @@ impl Tool for PolicyExplain {
         if asked.spec().name == SPEC.name {
             return Err(ToolError::invalid("tool", "policy_explain does not explain itself"));
         }
-        let planned = asked.plan(&args.args, context).map_err(|error| (error.code, error.message));
+        let mut wanted = args.args.clone();
+        wanted.remove(APPROVAL_ID);
+        let planned = asked.plan(&wanted, context).map_err(|error| (error.code, error.message));
         let inquiry = Inquiry { tool: args.tool.clone(), planned };
         SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Policy(Box::new(inquiry)))])
     }

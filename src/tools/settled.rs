@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 use serde_json::{Value, json};
 
 use super::{
-    ALL, Tool, ToolError,
+    ALL, ToolError,
     kit::Kind,
     paths::sandbox::Sandbox,
     rig::{self, Child, Rig, differ, preview_of, same, tool},

@@ -117,7 +117,10 @@ fn what_is_wrong_with_a_minting_is_said() {
     fails(&mint("a", "readonly", "31d"), 1, "30d");
     fails(&mint("a b", "readonly", "1h"), 1, "agent");
     fails(&mint("a", "", "1h"), 1, "scopes");
-    fails(&mint("a", "approval:decide", "1h"), 1, "approval:decide");
+    for peer in ["tag:agent", "node:nABCDEF11CNTRL"] {
+        let line = ["token", "mint", "--agent", "a", "--scopes", "approval:decide", "--ttl", "1h", "--bind", peer];
+        fails(&tailops(&path, &line), 1, "approval:decide is for one person");
+    }
     assert_eq!(stdout(&tailops(&path, &["token", "list", "--json"])).trim(), "[]");
 }
 

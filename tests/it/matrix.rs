@@ -19,6 +19,7 @@ const ROLES: &[(&str, &str, Option<&[&str]>)] = &[
     ("librarian", "file:write", None),
     ("sysadmin", "system:admin", None),
     ("admin", "admin", None),
+    ("approver", "approval:decide,approval:read", None),
     // Everything by their token, and little by the tailnet policy.
     ("guest", "admin", Some(&["readonly"])),
     ("restarter", "admin", Some(&["system:control"])),

@@ -2,15 +2,17 @@
 
 mod api;
 mod api_way_in;
+mod approval_tools;
+mod approvals;
 mod approver_keys;
 mod break_glass;
-mod approvals;
 mod bridge;
 mod bridge_strangers;
 mod cancel;
 mod clear;
 mod completion;
 mod critical;
+mod elicitation;
 mod eras;
 mod files;
 mod grants;

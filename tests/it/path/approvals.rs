@@ -156,10 +156,8 @@ async fn p40_an_approval_is_for_exactly_what_people_saw() {
     let scene = Scene::new().await;
     let id = scene.agreed().await;
     fs::write(scene.file("other.log"), "other\n").unwrap();
-    let altered = [
-        ("path", json!(scene.file("other.log")), "arguments.path"),
-        ("reason", json!("another reason"), "reason"),
-    ];
+    let altered =
+        [("path", json!(scene.file("other.log")), "arguments.path"), ("reason", json!("another reason"), "reason")];
     for (name, value, differs) in altered {
         let mut wish = scene.with_approval(&id);
         wish[name] = value;
@@ -194,7 +192,9 @@ async fn a_right_that_is_gone_a_no_and_the_time_stop_it() {
     scene.refused(&id, "approval_pending").await;
     scene.bob.becomes(|peer| (peer.tags, peer.user) = (vec!["tag:x".to_owned()], None));
     scene.refused(&id, "approval_pending").await;
-    scene.bob.becomes(|peer| (peer.tags, peer.user, peer.grants) = (Vec::new(), Some("bob@example.com".into()), before));
+    scene
+        .bob
+        .becomes(|peer| (peer.tags, peer.user, peer.grants) = (Vec::new(), Some("bob@example.com".into()), before));
     assert_eq!(scene.bob.decide(&id, "deny").await.body["state"], "denied");
     scene.refused(&id, "approval_denied").await;
     assert_eq!(scene.bob.decide(&id, "approve").await.body["code"], "approval_denied");
