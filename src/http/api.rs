@@ -84,11 +84,6 @@ fn routes() -> Vec<Route> {
             "makes a pass for emergencies; on the gateway's own host only",
             reviews::break_glass,
         ),
-        Route::callback::<webhooks::Said, _, _, _>(
-            "/api/v1/webhooks/{name}",
-            "what a webhook says as the person it is enrolled as",
-            webhooks::answered,
-        ),
         Route::get(
             "/api/v1/approver-keys",
             "the keys whose signatures count: an approver sees all, others their own",
@@ -96,6 +91,11 @@ fn routes() -> Vec<Route> {
         ),
         Route::post("/api/v1/approver-keys", "asks for signatures of a key to count", keys::enrol),
         Route::delete("/api/v1/approver-keys/{key_id}", "asks for signatures of a key to count no more", keys::remove),
+        Route::callback::<webhooks::Said, _, _, _>(
+            "/api/v1/webhooks/{name}",
+            "what a webhook says as the person it is enrolled as",
+            webhooks::answered,
+        ),
         Route::get("/api/v1/openapi.json", "this document", openapi),
     ]
 }
