@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -29,10 +29,6 @@ use crate::{
     harness::{Answer, Behind, Gateway, Grant, eventually, grants},
     people::{People, Visitor, on_host, send},
 };
-
-/// Reading a host's facts needs a yes; it is the same however often it is asked for.
-const ASKS: &str = "@id(\"look-first\") @ask(\"somebody looks first\")
-forbid (principal, action == Action::\"host_inspect\", resource) unless { context.approved };";
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
@@ -79,7 +75,7 @@ async fn answer(State(ear): State<Ear>, headers: HeaderMap, body: Bytes) -> Resp
     (status, [("location", "/yes"), ("content-type", "application/json")], yes.to_string()).into_response()
 }
 
-fn private(directory: &Path, name: &str, text: &str) -> std::path::PathBuf {
+fn private(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -91,11 +87,12 @@ fn with_webhooks(url: &str) -> impl FnOnce(&mut Config) {
     let url = url.to_owned();
     move |config| {
         let directory = config.data_dir.parent().unwrap().to_owned();
-        fs::create_dir_all(directory.join("policy")).unwrap();
-        fs::write(directory.join("policy/site.cedar"), ASKS).unwrap();
-        config.policy.directory = Some(directory.join("policy"));
+        fs::create_dir_all(config.data_dir.join("files")).unwrap();
+        fs::set_permissions(&config.data_dir, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(config.data_dir.join("files/old.conf"), "content").unwrap();
         // Each refusal is a record of its own.
         config.limits.refusals_recorded_per_minute = 1000.try_into().unwrap();
+        config.limits.critical_per_hour = 1000.try_into().unwrap();
         let webhook = |name: &str, secret: &str, identity: &str| Webhook {
             name: name.to_owned(),
             url: url.clone(),
@@ -106,8 +103,13 @@ fn with_webhooks(url: &str) -> impl FnOnce(&mut Config) {
     }
 }
 
-fn wish() -> Value {
-    json!({"target": "local", "reason": "a test"})
+fn wish(gateway: &Gateway) -> Value {
+    let path = file(gateway);
+    json!({"target": "local", "path": path, "reason": "replaced by another", "dry_run": false})
+}
+
+fn file(gateway: &Gateway) -> PathBuf {
+    gateway.config.data_dir.join("files/old.conf")
 }
 
 struct Cast {
@@ -129,23 +131,23 @@ impl Cast {
         let people = People::of(&gateway);
         let agent = people.agent("agent");
         // No tool may be called from there, and nobody approve.
-        let bot = people.join("bot", Behind::Tags(&["tag:duty"]), grants(json!([{"scopes": []}])));
+        let bot = people.join("bot", Behind::Tags(&["tag:duty"]), grants(json!([{"scopes": ["log:read"]}])));
         let token = gateway.mint(Grant::bound("admin", "tag:mcp-client")).await;
         Self { gateway, agent, bot, token, ear }
     }
 
     /// Asks; what the agent is told to wait for.
     async fn asked(&self) -> (String, String) {
-        let answer = self.agent.call(&self.token, "host_inspect", wish()).await;
+        let answer = self.agent.call(&self.token, "file_delete", wish(&self.gateway)).await;
         assert_eq!(answer.code(), "approval_required", "{answer:?}");
         let text = |key: &str| answer.content()[key].as_str().unwrap().to_owned();
         (text("approval_id"), text("operation_hash"))
     }
 
     async fn retried(&self, id: &str) -> Answer {
-        let mut wish = wish();
+        let mut wish = wish(&self.gateway);
         wish["approval_id"] = json!(id);
-        self.agent.call(&self.token, "host_inspect", wish).await
+        self.agent.call(&self.token, "file_delete", wish).await
     }
 
     fn now(&self) -> i64 {
@@ -188,7 +190,7 @@ async fn p38_a_sealed_callback_lets_it_run_exactly_once() {
     let cast = Cast::meet().await;
     let (id, hash) = cast.asked().await;
     let question = cast.ear.question(&id).await;
-    assert_eq!((&question["operation_hash"], &question["reason"]), (&json!(hash), &json!("a test")));
+    assert_eq!((&question["operation_hash"], &question["reason"]), (&json!(hash), &json!("replaced by another")));
     let callback = question["callback"].as_str().unwrap();
     assert!(callback.ends_with("/api/v1/webhooks/duty") || callback.ends_with("/api/v1/webhooks/own"), "{callback}");
     assert_eq!(cast.retried(&id).await.code(), "approval_pending");
@@ -199,6 +201,7 @@ async fn p38_a_sealed_callback_lets_it_run_exactly_once() {
     let (one, two) = tokio::join!(cast.retried(&id), cast.retried(&id));
     assert_eq!([&one, &two].iter().filter(|answer| !answer.is_error()).count(), 1, "{one:?} {two:?}");
     assert_eq!(cast.retried(&id).await.code(), "approval_used");
+    assert!(!file(&cast.gateway).exists());
     let records = cast.gateway.records().await;
     let runs: Vec<_> = records.iter().filter(|record| record["approved"] == true && record["status"] == "ok").collect();
     assert_eq!(runs.len(), 1);
@@ -297,6 +300,7 @@ async fn p38_what_is_not_sealed_fresh_and_new_is_refused_and_recorded() {
     let own = cast.says("own", OTHER, now, &yes).await;
     assert_eq!((own.status, own.code()), (403, "own_request"), "{own:?}");
     assert_eq!(cast.retried(&id).await.code(), "approval_pending", "nothing of all that was a yes");
+    assert!(file(&cast.gateway).exists());
     let records = cast.gateway.records().await;
     for code in ["webhook_unknown", "callback_skewed", "callback_invalid", "operation_changed", "own_request"] {
         assert!(records.iter().any(|record| record["code"] == code), "{code} is not on record");
@@ -353,9 +357,9 @@ async fn open_questions_are_sent_again_by_the_next_run() {
     let (open, hash) = cast.asked().await;
     ear.question(&open).await;
     // Another one is over by then.
-    let mut wish = wish();
-    wish["reason"] = json!("another test");
-    let answer = cast.agent.call(&cast.token, "host_inspect", wish).await;
+    let mut wish = wish(&cast.gateway);
+    wish["reason"] = json!("for another reason");
+    let answer = cast.agent.call(&cast.token, "file_delete", wish).await;
     let over = answer.content()["approval_id"].as_str().unwrap().to_owned();
     let other = answer.content()["operation_hash"].as_str().unwrap().to_owned();
     assert_eq!(cast.says("duty", SECRET, cast.now(), &word(&over, &other, "deny")).await.status, 200);
@@ -405,7 +409,7 @@ async fn whoever_does_not_hear_shows_in_readiness_and_report_until_they_do() {
     // Fails twice, so for a second at least.
     ear.answers(&[500, 500]);
     let began = tokio::time::Instant::now();
-    let answer = agent.call(&token, "host_inspect", wish()).await;
+    let answer = agent.call(&token, "file_delete", wish(&gateway)).await;
     assert_eq!(answer.code(), "approval_required", "{answer:?}");
     assert!(began.elapsed() < Duration::from_secs(5));
     eventually("readiness says so", || async { ready().await == (503, json!(false)) }).await;
@@ -419,10 +423,10 @@ async fn whoever_does_not_hear_shows_in_readiness_and_report_until_they_do() {
     let (headers, body) = heard.last().unwrap();
     assert_eq!(
         (&headers["authorization"], &headers["priority"]),
-        (&"Bearer tk_0123456789".parse().unwrap(), &"4".parse().unwrap())
+        (&"Bearer tk_0123456789".parse().unwrap(), &"5".parse().unwrap())
     );
-    assert!(headers["title"].to_str().unwrap().starts_with("approval wanted: host_inspect on local ("), "{headers:?}");
-    assert!(String::from_utf8_lossy(body).contains("Reason: a test"), "{body:?}");
+    assert!(headers["title"].to_str().unwrap().starts_with("approval wanted: file_delete on local ("), "{headers:?}");
+    assert!(String::from_utf8_lossy(body).contains("Reason: replaced by another"), "{body:?}");
     gateway.stop().await;
 }
 
