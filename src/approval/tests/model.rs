@@ -23,6 +23,14 @@ const TTL: i64 = 15 * 60 + 30;
 /// The most open questions of one caller.
 const MOST: usize = 3;
 
+/// How a call fits the question that it names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    Same,
+    OfAnother,
+    Altered,
+}
+
 #[derive(Clone, Debug)]
 enum Do {
     Ask {
@@ -53,51 +61,65 @@ enum Do {
     Look,
     Restart,
     Use {
-        caller: usize,
         about: usize,
-        variant: u8,
+        call: Call,
     },
     /// Two at once.
     Race {
-        caller: usize,
         about: usize,
-        variant: u8,
+        call: Call,
     },
     /// Something else happens when the intent is on record and the approval is not used yet.
     Between {
-        caller: usize,
         about: usize,
-        variant: u8,
         what: Box<Do>,
     },
 }
 
+/// Mostly the latest question.
+fn about() -> impl Strategy<Value = usize> {
+    prop::sample::select(vec![0, 0, 0, 0, 0, 1, 1, 2])
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop::sample::select(vec![Call::Same, Call::Same, Call::Same, Call::Same, Call::OfAnother, Call::Altered])
+}
+
 fn small() -> impl Strategy<Value = Do> {
-    let (caller, variant, about, who) = (0..2usize, 0..2u8, 0..3usize, 0..4usize);
+    let who = prop::sample::select(vec![0, 1, 1, 1, 2, 2, 2, 3]);
     prop_oneof![
-        3 => (caller.clone(), variant.clone()).prop_map(|(caller, variant)| Do::Ask { caller, variant }),
-        8 => (who.clone(), about.clone(), prop::bool::weighted(0.85), prop::bool::weighted(0.95))
+        5 => (0..2usize, 0..2u8).prop_map(|(caller, variant)| Do::Ask { caller, variant }),
+        12 => (who, about(), prop::bool::weighted(0.9), prop::bool::weighted(0.95))
             .prop_map(|(who, about, yes, same)| Do::Vote { who, about, yes, same }),
-        2 => (0..3usize, any::<bool>()).prop_map(|(who, has)| Do::Right { who, has }),
-        1 => (who, any::<bool>()).prop_map(|(who, is)| Do::Here { who, is }),
+        2 => (0..3usize, prop::bool::weighted(0.6)).prop_map(|(who, has)| Do::Right { who, has }),
+        1 => (0..4usize, prop::bool::weighted(0.6)).prop_map(|(who, is)| Do::Here { who, is }),
         1 => (0..2u8).prop_map(Do::World),
-        1 => prop::sample::select(vec![Strict::One, Strict::One, Strict::Two, Strict::Signed]).prop_map(Do::Strict),
-        2 => (-20..20i64).prop_map(Do::Clock),
+        1 => prop::sample::select(vec![Strict::One, Strict::One, Strict::One, Strict::Two, Strict::Signed])
+            .prop_map(Do::Strict),
+        3 => prop::sample::select(vec![-20, -7, -3, -1, 1, 2, 3, 5, 8, 16, 20]).prop_map(Do::Clock),
         1 => Just(Do::Look),
         1 => Just(Do::Restart),
-        6 => (caller, about, variant).prop_map(|(caller, about, variant)| Do::Use { caller, about, variant }),
+        8 => (about(), call()).prop_map(|(about, call)| Do::Use { about, call }),
+    ]
+}
+
+/// What may come in between.
+fn disturbance() -> impl Strategy<Value = Do> {
+    prop_oneof![
+        3 => small(),
+        2 => (1..3usize, 0..2usize).prop_map(|(who, about)| Do::Vote { who, about, yes: false, same: true }),
+        3 => (1..3usize).prop_map(|who| Do::Right { who, has: false }),
+        2 => (1..3usize).prop_map(|who| Do::Here { who, is: false }),
+        1 => prop::sample::select(vec![8, 16]).prop_map(Do::Clock),
+        1 => about().prop_map(|about| Do::Use { about, call: Call::Same }),
     ]
 }
 
 fn step() -> impl Strategy<Value = Do> {
-    let (caller, about, variant) = (0..2usize, 0..3usize, 0..2u8);
-    let race = (caller.clone(), about.clone(), variant.clone());
     prop_oneof![
         8 => small(),
-        1 => race.prop_map(|(caller, about, variant)| Do::Race { caller, about, variant }),
-        2 => (caller, about, variant, small()).prop_map(|(caller, about, variant, what)| Do::Between {
-            caller, about, variant, what: Box::new(what),
-        }),
+        2 => (about(), call()).prop_map(|(about, call)| Do::Race { about, call }),
+        3 => (about(), disturbance()).prop_map(|(about, what)| Do::Between { about, what: Box::new(what) }),
     ]
 }
 
@@ -281,9 +303,19 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// The latest question is number 0.
     fn about(&self, about: usize) -> Option<usize> {
-        // The latest ones.
         self.reference.questions.len().checked_sub(about + 1)
+    }
+
+    /// Whose call it is that names a question, and what it wants.
+    fn call(&self, about: usize, call: Call) -> (usize, u8) {
+        let question = &self.reference.questions[about];
+        match call {
+            Call::Same => (question.caller, question.variant),
+            Call::OfAnother => (1 - question.caller, question.variant),
+            Call::Altered => (question.caller, 1 - question.variant),
+        }
     }
 
     /// Counts what came of what.
@@ -351,9 +383,9 @@ impl Pair<'_> {
                 self.reference.seen =
                     self.reference.kept.map_or(self.reference.wall, |kept| kept.max(self.reference.wall));
             }
-            Do::Use { caller, about, variant } => {
+            Do::Use { about, call } => {
                 let Some(about) = self.about(about) else { return Ok(()) };
-                let strict = self.reference.strict;
+                let ((caller, variant), strict) = (self.call(about, call), self.reference.strict);
                 let expected = match self.reference.agreed(caller, about, variant) {
                     Ok(named) => self.reference.take(about, &named, strict),
                     Err(code) => code,
@@ -366,9 +398,9 @@ impl Pair<'_> {
                     prop_assert_eq!(&permit.operation().arguments["variant"], variant);
                 }
             }
-            Do::Race { caller, about, variant } => {
+            Do::Race { about, call } => {
                 let Some(about) = self.about(about) else { return Ok(()) };
-                let strict = self.reference.strict;
+                let ((caller, variant), strict) = (self.call(about, call), self.reference.strict);
                 let expected = match self.reference.agreed(caller, about, variant) {
                     Ok(named) => [self.reference.take(about, &named, strict), "approval_used"],
                     Err(code) => [code, code],
@@ -382,9 +414,9 @@ impl Pair<'_> {
                 prop_assert_eq!(codes, expected);
                 self.tally("race", expected[0]);
             }
-            Do::Between { caller, about, variant, ref what } => {
+            Do::Between { about, ref what } => {
                 let Some(about) = self.about(about) else { return Ok(()) };
-                let strict = self.reference.strict;
+                let ((caller, variant), strict) = (self.call(about, Call::Same), self.reference.strict);
                 let expected = self.reference.agreed(caller, about, variant);
                 let id = self.reference.questions[about].asked.id.clone();
                 let result = self.rig.agreed(&self.callers[caller], id.as_str(), variant).await;
@@ -456,8 +488,8 @@ fn whatever_happens_in_whatever_order_the_reference_says_the_same() {
         [caller(one, "Alice@example.org").await, caller(two, "dora@example.org").await]
     });
     let seen = RefCell::default();
-    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
-    let tried = runner.run(&vec(step(), 1..48), |steps| {
+    let mut runner = TestRunner::new(Config { cases: 56, failure_persistence: None, ..Config::default() });
+    let tried = runner.run(&vec(step(), 8..56), |steps| {
         runtime.block_on(async {
             let mut rig = Rig::new().await;
             rig.settings.max_pending_per_token = u32::try_from(MOST).unwrap().try_into().unwrap();
@@ -491,16 +523,12 @@ fn whatever_happens_in_whatever_order_the_reference_says_the_same() {
         ("vote", "approval_unknown"),
         ("use", "ok"),
         ("use", "approval_pending"),
-        ("use", "approval_changed"),
         ("use", "approval_unknown"),
         ("use", "approval_used"),
-        ("use", "approval_expired"),
         ("use", "approval_denied"),
         ("race", "ok"),
         ("between", "ok"),
-        ("between", "approval_used"),
     ] {
         assert!(seen.contains_key(&met), "never met {met:?}: {seen:?}");
     }
-    eprintln!("{seen:?}");
 }

@@ -3,8 +3,11 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs::{self, OpenOptions},
+    io::{self, Write},
     net::{IpAddr, SocketAddr},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -17,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use crate::{
     approval::{
@@ -30,7 +34,7 @@ use crate::{
         Vote,
     },
     policy::{Decision, Pending, Permit, Policy, SitePolicy, SiteSource, ToolFacts},
-    store::Store,
+    store::{self, Store},
     tailnet::{Approves, Connection, Grant, Grants, Node, NodePeer, NodeState, NodeStatus, Peer, Unidentified},
 };
 
@@ -317,7 +321,7 @@ impl Rig {
             let rules = if name == "mallory" { Vec::new() } else { vec![approves()] };
             net.join(person(host, &format!("{name}@example.org"), rules));
         }
-        let store = Store::open(folder.path()).await.unwrap();
+        let store = Store::open(&empty(folder.path()).await).await.unwrap();
         let approvals = Approvals::open(store.clone(), net.clone(), clock.clone(), notes.clone()).await.unwrap();
         // Half a minute more than whole minutes, by which the tests move the clock.
         let settings = config::Approvals { ttl: Duration::from_secs(15 * 60 + 30), ..config::Approvals::default() };
@@ -397,6 +401,19 @@ impl Rig {
     pub(super) async fn state(&self, id: &str) -> String {
         self.store.approval(id).await.unwrap().unwrap().state
     }
+}
+
+/// Puts an empty database into `folder`: a copy of one, as making one takes its time.
+async fn empty(folder: &Path) -> PathBuf {
+    static EMPTY: OnceCell<Vec<u8>> = OnceCell::const_new();
+    let bytes = EMPTY.get_or_init(async || {
+        let first = tempfile::tempdir().unwrap();
+        Store::open(first.path()).await.unwrap().close().await;
+        fs::read(first.path().join(store::FILE)).unwrap()
+    });
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(store::FILE)).unwrap();
+    file.write_all(bytes.await).unwrap();
+    folder.to_owned()
 }
 
 pub(super) fn ballot(asked: &Asked, vote: Vote) -> Ballot {
