@@ -4,6 +4,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey, public::KeyData};
 
+use crate::model::hex;
+
 /// The longest line that is read, in bytes. Those of the kinds that count are below 400.
 const LONGEST: usize = 2048;
 /// What an application of a hardware key starts with, so that a key made for a website does not count.
@@ -35,6 +37,9 @@ pub enum UnfitKey {
     /// A hardware key for something else than SSH.
     #[error("must be a hardware key for SSH: its application must start with `ssh:`")]
     Application,
+    /// A point of small order: a signature for it can be made up.
+    #[error("is no honest key: anybody could sign for it")]
+    Weak,
     /// Its bytes are no key.
     #[error("is no public key: its base64 is damaged")]
     Damaged,
@@ -70,6 +75,14 @@ impl ApproverKey {
         let kind = data.algorithm();
         if !counts(&kind) {
             return Err(Some(UnfitKey::Kind(named(kind.as_str()))));
+        }
+        let point: &[u8] = match data {
+            KeyData::SkEd25519(key) => key.public_key().0.as_slice(),
+            KeyData::Ed25519(key) => key.0.as_slice(),
+            _ => &[],
+        };
+        if is_weak(point) {
+            return Err(Some(UnfitKey::Weak));
         }
         let application = match data {
             KeyData::SkEd25519(key) => key.application(),
@@ -121,6 +134,25 @@ fn counts(kind: &Algorithm) -> bool {
     )
 }
 
+/// Whether these are the bytes of a point of Ed25519 whose order divides eight, in any of their encodings.
+fn is_weak(point: &[u8]) -> bool {
+    let Some((last, rest)) = point.split_last() else { return false };
+    // The highest bit is the sign of x, which makes no difference.
+    let unsigned: Vec<u8> = rest.iter().copied().chain([last & 0x7f]).collect();
+    SMALL_ORDER.contains(&hex(&unsigned).as_str())
+}
+
+/// The y of those points, little-endian: 0, 1 and -1, the two of order eight, and what 0 and 1 are modulo the prime.
+const SMALL_ORDER: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
 /// Whether a word is the name of a kind of key.
 fn is_kind(word: &str) -> bool {
     matches!(word.parse::<Algorithm>(), Ok(kind) if !matches!(kind, Algorithm::Other(_)))
@@ -130,4 +162,39 @@ fn is_kind(word: &str) -> bool {
 fn named(kind: &str) -> String {
     let plain = !kind.is_empty() && kind.len() <= 64 && kind.bytes().all(|byte| byte.is_ascii_graphic());
     if plain { kind.to_owned() } else { "something else".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use ssh_key::{
+        Algorithm, HashAlg, PublicKey, Signature, SshSig,
+        public::{Ed25519PublicKey, KeyData},
+    };
+
+    use super::{ApproverKey, SMALL_ORDER, UnfitKey};
+
+    fn bytes(hex: &str, sign: u8) -> [u8; 32] {
+        let mut bytes: [u8; 32] = std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap());
+        bytes[31] |= sign;
+        bytes
+    }
+
+    /// For each of these a signature over some text can be made without any private key, which is why they are refused.
+    #[test]
+    fn a_key_that_anybody_can_sign_for_is_refused() {
+        for (hex, sign) in SMALL_ORDER.iter().flat_map(|hex| [(hex, 0), (hex, 0x80)]) {
+            let data = KeyData::Ed25519(Ed25519PublicKey(bytes(hex, sign)));
+            let key = PublicKey::new(data.clone(), "");
+            assert_eq!(ApproverKey::parse(&key.to_openssh().unwrap()), Err(UnfitKey::Weak), "{hex} {sign}");
+            // Not every encoding is one to the verifier; those that are can be signed for: R of small order and s = 0.
+            let made_up = |text: u32, r: &&str| {
+                let signature = [bytes(r, 0), [0; 32]].concat();
+                let signature = Signature::new(Algorithm::Ed25519, signature).unwrap();
+                let sig = SshSig::new(data.clone(), "x", HashAlg::Sha512, signature).unwrap();
+                key.verify("x", &text.to_be_bytes(), &sig).is_ok()
+            };
+            let forged = (0..400).any(|text| SMALL_ORDER.iter().any(|r| made_up(text, r)));
+            assert!(forged || sign != 0, "{hex} is not of small order");
+        }
+    }
 }

@@ -144,7 +144,9 @@ impl Approvals {
         }
         // Whoever has nothing to do with it does not learn that it exists.
         result.map_err(|why| match why {
-            Undecided::NoRight(NoRight::NotNamed) => Undecided::Hidden(ballot.id.clone()),
+            Undecided::NoRight(NoRight::NotNamed) if !matter.may_see(settings, person) => {
+                Undecided::Hidden(ballot.id.clone())
+            }
             why => why,
         })
     }

@@ -114,6 +114,12 @@ impl Matter {
         if self.is_named(settings, person) || self.is_requester(person) { Ok(()) } else { Err(NoRight::NotNamed) }
     }
 
+    /// Whether `person` may know of it: whoever may say no, and whoever is on the gateway's own host, where a key of
+    /// somebody else may be at hand, and the database could be read as well.
+    pub(super) fn may_see(&self, settings: &config::Approvals, person: &Person) -> bool {
+        matches!(person.place(), Place::Host { .. }) || self.may_deny(settings, person).is_ok()
+    }
+
     /// Whether `person` is, or could be, whoever asks.
     fn is_requester(&self, person: &Person) -> bool {
         self.requesters.contains(&person.blurred())

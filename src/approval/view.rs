@@ -142,7 +142,7 @@ impl Approvals {
             for row in rows {
                 let Some(matter) = Matter::of(&row) else { continue };
                 // A new question moves the others along: one may come again.
-                if matter.may_deny(settings, person).is_err() || seen.iter().any(|view| view.id == row.id) {
+                if !matter.may_see(settings, person) || seen.iter().any(|view| view.id == row.id) {
                     continue;
                 }
                 let may_decide = matter.may_approve(settings, person, Strength::Signature, Strength::Identity).is_ok();
@@ -167,7 +167,7 @@ impl Approvals {
     ) -> Result<Option<ApprovalView>, Unapproved> {
         let Some(row) = self.store.approval(id).await? else { return Ok(None) };
         let Some(matter) = Matter::of(&row) else { return Ok(None) };
-        if matter.may_deny(settings, person).is_err() {
+        if !matter.may_see(settings, person) {
             return Ok(None);
         }
         let may_decide = matter.may_approve(settings, person, Strength::Signature, Strength::Identity).is_ok();

@@ -105,8 +105,8 @@ pub(super) fn agreeable(view: &ApprovalView) -> anyhow::Result<()> {
     );
     anyhow::ensure!(
         question::checked(view) != Checked::Other,
-        "what is shown is not the operation that would run, so nothing was sent: deny it, and tell whoever runs the \
-         gateway"
+        "what is shown is not the operation that would run, so nothing was sent: either it holds characters that nobody \
+         sees, which were taken out, or the gateway lies"
     );
     Ok(())
 }
@@ -164,6 +164,7 @@ pub(super) fn outcome(view: &ApprovalView, vote: Vote) -> String {
             let yeses = view.votes.iter().filter(|vote| vote.vote == Vote::Approve).count();
             format!("your yes is on record: {yeses} of {} that {what} needs", view.quorum)
         }
+        (Vote::Approve, State::Used) if view.kind == "act" => format!("done: {what}"),
         (Vote::Approve, _) => format!("your yes is on record; {id} is {} now", question::state(view)),
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum Command {
     },
     /// Ask for signatures of a key to count no more
     Remove {
-        /// Its fingerprint, SHA256:…
+        /// Its fingerprint, SHA256:...
         key_id: String,
         #[command(flatten)]
         reach: Reach,

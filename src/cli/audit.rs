@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// How a record can end.
-const STATUSES: [&str; 8] = ["pending", "ok", "failed", "denied", "limited", "invalid", "cancelled", "interrupted"];
+const STATUSES: [&str; 9] =
+    ["pending", "ok", "failed", "asked", "denied", "limited", "invalid", "cancelled", "interrupted"];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -47,20 +47,32 @@ impl fmt::Display for Checked {
 /// Makes the hash of the operation that `view` shows.
 pub(super) fn checked(view: &ApprovalView) -> Checked {
     let mut operation = view.operation.clone();
-    // Logins are taken out of what is shown, and stand beside it.
-    if let Some(Value::Object(caller)) = operation.get_mut("caller") {
-        caller.insert("subject".to_owned(), view.subject.as_str().into());
-        caller.insert("owner".to_owned(), view.owner.as_str().into());
-        caller.insert("peer".to_owned(), view.peer.as_str().into());
-        caller.insert("login".to_owned(), view.login.as_deref().into());
+    // What the page says beside the operation is what counts: with anything else there, the hash is another.
+    let mut put = |path: &str, shown: Option<&str>| {
+        if let Some(place) = operation.pointer_mut(path) {
+            *place = shown.into();
+        }
+    };
+    put("/tool", Some(&view.tool));
+    put("/engagement", Some(&view.engagement));
+    put("/target/id", view.target.as_deref());
+    put("/caller/subject", Some(&view.subject));
+    put("/caller/owner", Some(&view.owner));
+    put("/caller/peer", Some(&view.peer));
+    put("/caller/login", view.login.as_deref());
+    let aimed = operation.pointer("/target/id").is_some();
+    if aimed != view.target.is_some() {
+        return Checked::Other;
     }
-    let same =
-        |operation: &Value| canonical_json(operation).is_ok_and(|canonical| hash_of(&canonical) == view.operation_hash);
-    if same(&operation) || same(&view.operation) {
+    let canonical = canonical_json(&operation);
+    if canonical.is_ok_and(|canonical| hash_of(&canonical) == view.operation_hash) {
         return Checked::Same;
     }
-    if let Some(caller) = operation.get_mut("caller") {
-        *caller = Value::Null;
+    // These are shown whole.
+    for part in ["tool", "engagement", "caller"] {
+        if let Some(place) = operation.get_mut(part) {
+            *place = Value::Null;
+        }
     }
     match marks(&operation) {
         0 => Checked::Other,
@@ -173,7 +185,8 @@ fn whole(name: &str, part: &Value, lines: &mut Vec<String>) {
 /// Who asks.
 pub(super) fn asker(view: &ApprovalView) -> String {
     let login = view.login.as_deref().map(|login| format!(" as {}", visible(login))).unwrap_or_default();
-    format!("{} (token of {}) from {}{login}", visible(&view.subject), visible(&view.owner), visible(&view.peer))
+    let token = if view.kind == "act" { String::new() } else { format!(" (token of {})", visible(&view.owner)) };
+    format!("{}{token} from {}{login}", visible(&view.subject), visible(&view.peer))
 }
 
 /// The checks of policy that ask.

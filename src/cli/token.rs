@@ -143,9 +143,9 @@ impl Desk<'_> {
         for name in &arguments.tools {
             anyhow::ensure!(tools::find(name).is_some(), "--tool: there is no tool {name:?}");
         }
-        let mode = self.store.meta("node_mode").await?;
-        let binding = binding(mode.as_deref(), arguments.bind)?;
-        if arguments.owner.is_none() && mode.is_some_and(|mode| mode != "loopback") {
+        let binding = binding(self.store.meta("node_mode").await?.as_deref(), arguments.bind)?;
+        let nobody = matches!(binding, Binding::Node(_) | Binding::Tag(_));
+        if arguments.owner.is_none() && nobody {
             let said = "no login of the tailnet stands for this agent, so whoever runs it elsewhere could approve what it asks";
             writeln!(io::stderr(), "warning: {said}: name them with --owner LOGIN")?;
         }

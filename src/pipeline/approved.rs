@@ -38,7 +38,7 @@ impl Pipeline {
         let id = match &call.approval {
             None => None,
             Some(Reference::Approval(id)) => Some(id.clone()),
-            Some(Reference::Pass(credential)) => return self.opened(who, tool, call, credential, entry).await,
+            Some(Reference::Pass(credential)) => return self.opened(who, tool, call, credential, pending, entry).await,
             Some(Reference::NotNow(_) | Reference::Malformed) => return Err(reference::malformed()),
         };
         if id.is_none() {

@@ -7,7 +7,7 @@ use crate::{
     audit::{Entry, Execution},
     auth::Caller,
     model::failpoint,
-    policy::{Decision, Permit},
+    policy::{Decision, Pending, Permit},
     tools::Tool,
 };
 
@@ -20,9 +20,11 @@ impl Pipeline {
         tool: &'static dyn Tool,
         call: &ToolCall,
         credential: &Credential,
+        pending: Pending,
         entry: &mut Entry,
     ) -> Result<(Permit, Vec<Execution>), CallError> {
         let (caller, _) = who;
+        entry.asks(&pending);
         let pass = match self.approvals.pass(caller, credential).await {
             Ok(pass) => pass,
             Err(why) => return Err(self.refused(caller, why, entry)),

@@ -94,7 +94,8 @@ fn node_peer(ip: IpAddr, peer: &Peer) -> NodePeer {
 
 /// Somebody on one node.
 pub struct Visitor {
-    ip: IpAddr,
+    /// Its address.
+    pub ip: IpAddr,
     /// The stable id of the node.
     pub id: String,
     pub http: reqwest::Client,

@@ -171,7 +171,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The database as any program with the file can open it.
-async fn plain(data: &Path) -> SqliteConnection {
+pub async fn plain(data: &Path) -> SqliteConnection {
     SqliteConnection::connect(&format!("sqlite://{}", data.join("tailops.db").display())).await.unwrap()
 }
 

@@ -267,3 +267,13 @@ async fn keys_are_listed_and_asked_for_on_the_gateways_own_host() {
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap().as_array().unwrap().len(), 2);
     service.kill().await;
 }
+
+/// Who follows the page makes the very bytes.
+#[test]
+fn the_page_shows_a_statement_as_it_is_signed() {
+    let page = include_str!("../../docs/approver-keys.md");
+    let (_, lines) = page.split_once("printf '%s\\n' ").expect("the recipe");
+    let (lines, _) = lines.split_once(" > statement").expect("its end");
+    let text: String = lines.split('\'').skip(1).step_by(2).map(|line| format!("{line}\n")).collect();
+    assert_eq!(Statement::parse(&text).map(|statement| statement.to_string()), Ok(text));
+}

@@ -1,3 +1,5 @@
+//! What a page shows, and what it says of its own hash.
+
 use serde_json::json;
 
 use super::*;
@@ -50,6 +52,21 @@ fn what_is_shown_is_what_the_hash_names_or_the_page_says_that_it_is_not() {
         *view.operation.pointer_mut(pointer).unwrap() = json!(other);
         assert_eq!(checked(&view), Checked::Other, "{pointer}");
         assert!(page(&view, now()).iter().any(|line| line.contains("do not agree")));
+    }
+    let beside: [fn(&mut ApprovalView); 8] = [
+        |view| view.tool = "file_read".into(),
+        |view| view.target = Some("web".into()),
+        |view| view.target = None,
+        |view| view.engagement = "other".into(),
+        |view| view.subject = "other".into(),
+        |view| view.owner = "other".into(),
+        |view| view.peer = "other".into(),
+        |view| view.login = Some("other".into()),
+    ];
+    for (index, lie) in beside.iter().enumerate() {
+        let mut view = view.clone();
+        lie(&mut view);
+        assert_eq!(checked(&view), Checked::Other, "{index}");
     }
     let mut other = view.clone();
     other.owner = "eve@example.org".to_owned();

@@ -12,6 +12,7 @@ use tailops::{
 use crate::{
     harness::{Answer, Gateway, Grant, grants, records},
     people::{People, Visitor, on_host},
+    record::plain,
 };
 
 const ASKS: &str = "@id(\"look-first\") @ask(\"somebody looks first\")
@@ -59,8 +60,8 @@ fn statement(view: &Value, vote: Vote) -> Statement {
 
 fn wish(approval: Option<&str>) -> Value {
     match approval {
-        None => json!({"target": "local", "reason": "a test"}),
-        Some(id) => json!({"target": "local", "reason": "a test", "approval_id": id}),
+        None => json!({"target": "local"}),
+        Some(id) => json!({"target": "local", "approval_id": id}),
     }
 }
 
@@ -253,7 +254,13 @@ async fn on_the_gateways_own_host_a_signature_is_the_word_of_its_keys_owner() {
     let view = cast.asked(&bob).await;
     let id = view["id"].as_str().unwrap();
     let unsigned = on_host(&cast.gateway, "POST", &place(id), Some(ballot(&view, "approve", None))).await;
-    assert_eq!(unsigned.status, 404, "the local user is nobody here: {unsigned:?}");
+    refused(&unsigned, "not_an_approver", "you may not");
+    let seen = on_host(&cast.gateway, "GET", &format!("/api/v1/approvals/{id}"), None).await;
+    assert_eq!(
+        (seen.status, &seen.body["may_decide"]),
+        (200, &json!(false)),
+        "who holds a key has to see what it signs"
+    );
     let strange = Key::new().yes(&view);
     let strange = on_host(&cast.gateway, "POST", &place(id), Some(ballot(&view, "approve", Some(&strange)))).await;
     refused(&strange, "bad_signature", "is not enrolled");
@@ -265,7 +272,7 @@ async fn on_the_gateways_own_host_a_signature_is_the_word_of_its_keys_owner() {
     let signed = ballot(&view, "approve", Some(&of_bob.yes(&view)));
     bob.becomes(may(json!({"risks": ["critical"]})));
     let powerless = on_host(&cast.gateway, "POST", &place(id), Some(signed.clone())).await;
-    assert_eq!(powerless.status, 404, "bob may not: {powerless:?}");
+    refused(&powerless, "not_an_approver", "you may not");
     bob.becomes(may(json!(true)));
     let done = on_host(&cast.gateway, "POST", &place(id), Some(signed)).await;
     assert_eq!((done.status, &done.body["votes"][0]["login"]), (200, &json!("bob@example.com")), "{done:?}");
@@ -346,5 +353,32 @@ async fn only_the_first_key_and_only_from_the_host_needs_nobodys_yes() {
     let added: Vec<&Value> = log.iter().filter(|record| record["tool"] == "approver_key.add").collect();
     assert_eq!(added.len(), 1, "{added:#?}");
     assert_eq!((&added[0]["approved"], &added[0]["args"]["key_id"]), (&json!(true), &json!(of_bob.id())));
+    assert_eq!(added[0]["args"]["public_key"], json!(of_bob.line()), "no secret, and not taken for one");
+    cast.gateway.stop().await;
+}
+
+/// Whoever can write the database can name anybody as having agreed, and still cannot sign for them.
+#[tokio::test]
+async fn a_signed_yes_is_checked_again_when_it_is_used() {
+    let cast = Cast::with(|_| {}).await;
+    let (bob, of_bob) = (cast.people.approver("bob", json!(true)), Key::new());
+    cast.enrol("bob@example.com", &of_bob).await;
+    let (view, other) = (cast.asked(&bob).await, cast.asked(&bob).await);
+    let id = view["id"].as_str().unwrap();
+    let place = json!({"kind": "tailnet", "node": bob.id, "address": bob.ip.to_string()}).to_string();
+    let mut database = plain(&cast.gateway.config.data_dir).await;
+    let mut put = async |signature: &str| {
+        let insert = "INSERT OR REPLACE INTO approval_vote (approval_id, login, vote, strength, place, comment, key_id, \
+                      signature, signed, voted_at) VALUES (?, 'bob@example.com', 'approve', 'signature', ?, '', ?, ?, \
+                      'as agreed', '2026-01-01T00:00:00Z')";
+        let insert = sqlx::query(insert).bind(id).bind(&place).bind(of_bob.id()).bind(signature);
+        insert.execute(&mut database).await.unwrap();
+    };
+    for forged in [String::new(), Key::new().yes(&view), of_bob.yes(&other)] {
+        put(&forged).await;
+        assert_eq!(cast.call(Some(id)).await.code(), "approval_pending");
+    }
+    put(&of_bob.yes(&view)).await;
+    assert!(!cast.call(Some(id)).await.is_error(), "the row itself is right");
     cast.gateway.stop().await;
 }

@@ -219,3 +219,29 @@ async fn p13_where_peers_look_like_proxies_nobody_is_one() {
     assert_eq!((status, &body["code"]), (403, &json!("peer_unknown")), "a peer of the daemon could have said this");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_person_behind_a_trusted_proxy_is_who_the_node_says_and_its_page_has_the_proxys_scheme() {
+    let (gateway, _) = gateway(said(Some(Duration::from_secs(60))), trusting(own())).await;
+    let whoami = async |headers: &str| -> (u16, Value) {
+        let mut wire = Wire::to(&gateway).await;
+        let head = format!("GET /api/v1/whoami HTTP/1.1\r\nX-Tailops-Request: 1\r\n{headers}");
+        wire.send(&head, "").await.unwrap();
+        let (status, _, body) = wire.answer().await.unwrap();
+        (status, serde_json::from_str(&body).unwrap())
+    };
+    for (headers, code) in [
+        ("Host: tailops\r\n".to_owned(), "proxy_header"),
+        (format!("{FROM_ALICE}Origin: https://evil.example\r\n"), "origin_not_allowed"),
+        (format!("{FROM_ALICE}Origin: https://tailops:8443\r\n"), "origin_not_allowed"),
+        (format!("{FROM_ALICE}Origin: https://tailops\r\nSec-Fetch-Site: same-site\r\n"), "cross_site"),
+    ] {
+        let (status, body) = whoami(&headers).await;
+        assert_eq!((status, &body["code"]), (403, &json!(code)), "{headers}");
+    }
+    for origin in ["https://tailops", "http://tailops"] {
+        let (status, body) = whoami(&format!("{FROM_ALICE}Origin: {origin}\r\nSec-Fetch-Site: same-origin\r\n")).await;
+        assert_eq!((status, &body["login"]), (200, &json!("alice@example.com")), "{origin}: {body}");
+    }
+    gateway.stop().await;
+}

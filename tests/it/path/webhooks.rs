@@ -444,3 +444,44 @@ async fn an_answer_that_never_comes_delays_nobody() {
     assert!(began.elapsed() < Duration::from_secs(9), "a delivery may take ten seconds, and nobody waits for it");
     drop(listener);
 }
+
+#[tokio::test]
+async fn whoever_is_told_hears_of_the_end_and_of_a_broken_glass() {
+    let (ear, url) = Ear::open().await;
+    let adjust = move |config: &mut Config| {
+        with_webhooks(&url)(config);
+        config.approvals.notify =
+            vec![Notify { name: "desk".to_owned(), url: url.clone(), form: NotifyForm::Json, token_file: None }];
+    };
+    let cast = Cast::around(Gateway::with(adjust).await, ear).await;
+    let about = |event: &'static str| cast.ear.bodies().into_iter().filter(move |body| body["event"] == event);
+    let hears = async |event| {
+        eventually("it is heard", || async { about(event).next().is_some() }).await;
+        let heard: Vec<Value> = about(event).collect();
+        // Webhooks are asked, and told nothing else.
+        assert!(event == "asked" || heard.len() == 1, "{heard:?}");
+        heard[0].clone()
+    };
+    let (id, hash) = cast.asked().await;
+    hears("asked").await;
+    cast.says("duty", SECRET, cast.now(), &word(&id, &hash, "deny")).await;
+    let decided = hears("decided").await;
+    assert_eq!((&decided["id"], &decided["decision"]), (&json!(id), &json!("deny")), "{decided}");
+    assert_eq!((&decided["by"], &decided["settled"]), (&json!("maria@example.com"), &json!(true)));
+    let (unanswered, _) = cast.asked().await;
+    cast.gateway.clock.advance(Duration::from_secs(16 * 60));
+    assert_eq!(hears("expired").await["id"], json!(unanswered));
+
+    let reason = json!({"reason": "the site is down", "ttl_s": 600});
+    let pass = on_host(&cast.gateway, "POST", "/api/v1/break-glass", Some(reason)).await;
+    assert_eq!(pass.status, 200, "{pass:?}");
+    let made = hears("break_glass").await;
+    assert_eq!((&made["id"], &made["reason"]), (&pass.body["id"], &json!("the site is down")));
+    let credential = pass.body["credential"].as_str().unwrap();
+    cast.retried(credential).await.data();
+    let review = hears("review").await;
+    assert_eq!((&review["id"], &review["tool"]), (&pass.body["id"], &json!("file_delete")));
+    let sent: String = cast.ear.bodies().iter().map(Value::to_string).collect();
+    assert!(!sent.contains(credential) && !sent.contains("old.conf"), "{sent}");
+    cast.gateway.stop().await;
+}
