@@ -1,4 +1,5 @@
-//! The questions of one engagement, as those who ask see them. Shows of others' calls no argument and no preview.
+//! The questions of one engagement, as those who ask see them. Shows of others' calls no argument, no preview and no
+//! comment, which may speak of them.
 
 use serde_json::{Value, json};
 
@@ -84,7 +85,7 @@ fn entry(view: ApprovalView, mine: bool) -> Value {
                 "login": vote.login,
                 "vote": vote.vote,
                 "strength": vote.strength,
-                "comment": vote.comment,
+                "comment": mine.then_some(vote.comment),
                 "at": vote.at,
             })
         })

@@ -2,7 +2,10 @@
 //! to show, and comes back once somebody filled it in. The form tells its reader where things stand and lets the call be
 //! made again; what is written into it approves nothing. Only for clients of 2026-07-28 that say that they show forms.
 
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::{
+    digest,
+    rand::{SecureRandom, SystemRandom},
+};
 use rmcp::{
     RoleServer,
     model::{
@@ -118,7 +121,7 @@ impl Waiting {
     }
 }
 
-/// What a seal is good for.
+/// What a seal is good for: the digest of the call and its caller.
 fn bound(request: &CallToolRequestParams, caller: &Caller) -> Option<Vec<u8>> {
     let form = json!({
         "tool": request.name,
@@ -126,7 +129,8 @@ fn bound(request: &CallToolRequestParams, caller: &Caller) -> Option<Vec<u8>> {
         "jti": caller.token().jti,
         "peer": caller.peer().id,
     });
-    canonical_json(&form).ok()
+    let bytes = canonical_json(&form).ok()?;
+    Some(digest::digest(&digest::SHA256, &bytes).as_ref().to_vec())
 }
 
 /// Whether the client of this very request speaks of forms. `elicitation: {}` means forms.

@@ -11,7 +11,7 @@ use crate::{
     auth::Caller,
     model::{ApprovalId, Content, Effect, Operation, Step, StepOutput, failpoint},
     policy::{Decision, Pending, Permit},
-    tools::{Settled, Tool},
+    tools::{Settled, Tool, ToolError},
 };
 
 /// An operation that needs a yes, as it would run on the world as it is.
@@ -138,8 +138,9 @@ impl Pipeline {
         let pending = match rules.policy.decide(caller, operation, self.clock.now()) {
             Decision::Ask(pending) => pending,
             Decision::Deny(denial) => return Err(denial.into()),
-            // Policy asked a moment ago.
-            Decision::Allow(..) => return Err(CallError::Internal),
+            Decision::Allow(..) => {
+                return Err(CallError::Failed { error: needless(&call.arguments, &arguments), exec });
+            }
         };
         let paper = Paper::of(caller, pending.operation(), &world).ok_or(CallError::Internal)?;
         let document = paper.document();
@@ -176,4 +177,19 @@ impl Pipeline {
             Err(error) => Err(CallError::Failed { error, exec }),
         }
     }
+}
+
+/// Policy asked a moment ago, and does not about the call as it was settled: nobody is asked, and the caller makes the
+/// call that needs no yes.
+fn needless(given: &Map<String, Value>, settled: &Map<String, Value>) -> ToolError {
+    let pinned = settled.iter().filter(|(name, value)| given.get(*name) != Some(value));
+    let names: Vec<&str> = pinned.map(|(name, _)| name.as_str()).collect();
+    let (what, hint) = match names.is_empty() {
+        true => ("policy no longer asks about this call".to_owned(), "make the call again"),
+        false => {
+            let names = names.join(", ");
+            (format!("policy does not ask about this call where it names {names}"), "take them from a dry run")
+        }
+    };
+    ToolError::new("precondition_failed", format!("{what}; nothing was run and nobody was asked")).hint(hint)
 }

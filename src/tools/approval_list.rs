@@ -1,5 +1,5 @@
 //! `approval_list`: how the questions to people stand that calls of the engagement led to. Shows what others asked for
-//! only by name and hash: no preview, and no arguments but those of the caller's own calls.
+//! only by name and hash: no preview, and arguments and comments only of the caller's own calls.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,7 +109,8 @@ struct Vote {
     vote: String,
     /// identity or signature
     strength: String,
-    comment: String,
+    /// Null where another token asked
+    comment: Option<String>,
     at: String,
 }
 

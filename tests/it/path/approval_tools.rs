@@ -202,6 +202,9 @@ async fn a_yes_is_good_for_one_run_and_everybody_can_follow_it() {
     let waiting = json!({"state": "approved"});
     let listed = as_agent(&mut gateway, &agent, "approval_list", waiting).await.data()["approvals"].clone();
     assert_eq!((&listed[0]["votes"][0]["login"], &listed[0]["votes"][0]["vote"]), (&json!("bob"), &json!("approve")));
+    assert_eq!(listed[0]["votes"][0]["comment"], "looked at it");
+    let others = as_bob(&mut gateway, &bob, "approval_list", json!({"mine": false})).await.data()["approvals"].clone();
+    assert_eq!((&others[0]["votes"][0]["login"], &others[0]["votes"][0]["comment"]), (&json!("bob"), &Value::Null));
 
     let ran = as_agent(&mut gateway, &agent, "file_delete", again(&call, &question)).await;
     assert!(ran.data()["trash"].is_string());
@@ -361,6 +364,22 @@ async fn what_counts_back_from_now_means_what_it_meant() {
     fs::remove_file(root.join("made.txt")).unwrap();
     as_agent(&mut gateway, &agent, "file_write", again(&write, &question)).await.data();
     assert_eq!(fs::read_to_string(root.join("made.txt")).unwrap(), "made");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_needs_no_yes_once_it_says_more() {
+    let named = "@id(\"named\") @ask(\"say what you replace\") forbid (principal, action == Action::\"file_write\", resource) \
+                 unless { context.approved || context.args has expect_sha256 };";
+    let (mut gateway, agent, _) = gateway(|config| site(config, named)).await;
+    let path = gateway.config.data_dir.join("files/made.txt");
+    let mut write = json!({"target": "local", "path": path, "content": "made", "reason": "a test"});
+    let refused = as_agent(&mut gateway, &agent, "file_write", write.clone()).await;
+    let message = refused.content()["message"].as_str().unwrap();
+    assert!(refused.code() == "precondition_failed" && message.contains("expect_sha256"), "{message}");
+    assert!(!path.exists());
+    write["expect_sha256"] = json!("absent");
+    as_agent(&mut gateway, &agent, "file_write", write).await.data();
     gateway.stop().await;
 }
 
