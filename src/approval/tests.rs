@@ -63,7 +63,7 @@ async fn a_name_that_only_looks_alike_or_is_known_elsewhere_gives_no_right() {
     let asked = rig.ask(&agent().await, 0).await.unwrap();
     let nick = |name| Person::on_host(0, name);
     for name in ["nick", "nic\u{212a}@example.org", "nick@example.com", "nick@example.org.", ""] {
-        assert_eq!(said(&rig.vote(&nick(name), &asked, Vote::Approve).await), "approval_unknown", "{name}");
+        assert_eq!(said(&rig.vote(&nick(name), &asked, Vote::Approve).await), "not_an_approver", "{name}");
     }
     rig.vote(&nick("Nick@example.org"), &asked, Vote::Approve).await.unwrap();
     assert!(rig.used(&agent().await, asked.id.as_str(), 0).await.is_err(), "another token");
