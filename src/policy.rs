@@ -77,12 +77,12 @@ impl Policy {
 
     /// The permit for a preview that is shown to the people who are asked, and to nobody else: a dry run that nothing
     /// denies, also where policy would ask before a caller sees it.
-    pub(crate) fn preview(&self, caller: &Caller, operation: Operation, now: Timestamp) -> Result<Permit, Denial> {
+    pub(crate) fn preview(&self, caller: &Caller, operation: Operation, now: Timestamp) -> Result<Permit, Box<Denial>> {
         let judgement = self.judge(caller.peer(), caller.token(), &operation, now);
         if judgement.verdict() < Verdict::Deny && operation.dry_run && !operation.effect.changes() {
             return Ok(Permit::mint(operation, "a preview for those who are asked".into(), now));
         }
-        Err(Denial::new(operation, judgement))
+        Err(Box::new(Denial::new(operation, judgement)))
     }
 
     /// Judges `operation` without making a permit. Pure: the same facts in the same minute, the same exceptions and

@@ -87,7 +87,7 @@ fn of(front: &Front, line: &Line, peer: &Peer, uri: &Uri, headers: &HeaderMap) -
 }
 
 /// Against pages of other sites in the browser of somebody who may decide.
-fn check_site(front: &Front, line: &Line, headers: &HeaderMap) -> Result<(), Refused> {
+fn check_site(front: &Front, line: &Line, headers: &HeaderMap) -> Result<(), Fault> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     // A relay that ends TLS has another scheme on its far side.
     let schemes: &[&str] = match (&front.tls, line.identity.is_relay()) {
@@ -100,12 +100,12 @@ fn check_site(front: &Front, line: &Line, headers: &HeaderMap) -> Result<(), Ref
     let mut origins = headers.get_all(header::ORIGIN).iter();
     if !origins.all(|origin| origin.to_str().is_ok_and(|origin| own(origin) || listed(origin))) {
         let message = "pages of other origins may not use this API";
-        return Err(Refused::new(StatusCode::FORBIDDEN, "origin_not_allowed", message));
+        return Err(Refused::new(StatusCode::FORBIDDEN, "origin_not_allowed", message).into());
     }
     let near = |site: &header::HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
     if !headers.get_all("sec-fetch-site").iter().all(near) {
         let message = "the browser says that a page of another site made this request";
-        return Err(Refused::new(StatusCode::FORBIDDEN, "cross_site", message));
+        return Err(Refused::new(StatusCode::FORBIDDEN, "cross_site", message).into());
     }
     Ok(())
 }

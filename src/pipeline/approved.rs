@@ -160,7 +160,7 @@ impl Pipeline {
         if !operation.dry_run || operation.effect != Effect::Read {
             return Err(CallError::Internal);
         }
-        let permit = rules.policy.preview(caller, operation, self.clock.now())?;
+        let permit = rules.policy.preview(caller, operation, self.clock.now()).map_err(|denial| *denial)?;
         let raw = match permit.operation().steps.first() {
             Some(Step::Gateway(_)) => self.answers.run(caller, rules, permit).await?,
             _ => {

@@ -123,14 +123,16 @@ fn in_path(path: &str) -> impl Iterator<Item = &str> {
 fn in_query(schemas: &mut Schemas, schema: &Schema) -> Vec<Value> {
     let name = schema.get("$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
     let whole = name.and_then(|name| schemas.taken.definitions_mut().remove(name)).unwrap_or_default();
-    let required = |name: &str| whole["required"].as_array().is_some_and(|names| names.iter().any(|one| one == name));
+    let required = |name: &str| {
+        whole.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|one| one == name))
+    };
     let parameter = |(name, schema): (&String, &Value)| {
         let mut schema = schema.clone();
         let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
         not_null(&mut schema);
         json!({"name": name, "in": "query", "required": required(name), "schema": schema, "description": description})
     };
-    whole["properties"].as_object().into_iter().flatten().map(parameter).collect()
+    whole.get("properties").and_then(Value::as_object).into_iter().flatten().map(parameter).collect()
 }
 
 /// Takes null out of what `schema` allows: in a query a field is there or not.
