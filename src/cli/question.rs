@@ -46,6 +46,11 @@ impl fmt::Display for Checked {
 
 /// Makes the hash of the operation that `view` shows.
 pub(super) fn checked(view: &ApprovalView) -> Checked {
+    // The target stands in both places on the page.
+    let (aimed, told) = (view.operation.pointer("/target/id"), view.target.as_deref());
+    if aimed.and_then(Value::as_str) != told && (told.is_none() || aimed.is_none_or(|id| marks(id) == 0)) {
+        return Checked::Other;
+    }
     let mut operation = view.operation.clone();
     // What the page says beside the operation is what counts: with anything else there, the hash is another.
     let mut put = |path: &str, shown: Option<&str>| {
@@ -60,10 +65,6 @@ pub(super) fn checked(view: &ApprovalView) -> Checked {
     put("/caller/owner", Some(&view.owner));
     put("/caller/peer", Some(&view.peer));
     put("/caller/login", view.login.as_deref());
-    let aimed = operation.pointer("/target/id").is_some();
-    if aimed != view.target.is_some() {
-        return Checked::Other;
-    }
     let canonical = canonical_json(&operation);
     if canonical.is_ok_and(|canonical| hash_of(&canonical) == view.operation_hash) {
         return Checked::Same;

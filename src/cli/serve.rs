@@ -239,10 +239,10 @@ Three things to ask your agent:
   Which files under /var/log grew today, and what do their last lines say?
   Write hello.txt to {directory}/files with tailops, and delete it again.
 
-Deleting is critical: it waits until a person has looked at it and said yes, and then runs once. That is you:
-  tailops watch --data-dir {directory}    (or `tailops approvals`, and `tailops approve ID`)
-Your yes is signed with {directory}/approver_ed25519. In development, an agent that
-runs programs as you could reach that key too, and agree to what it asks for itself.
+Deleting is critical: it waits until a person looked at it and said yes. That is you:
+  tailops watch --data-dir {directory}
+Your yes is signed with the key approver_ed25519 there. In development, an agent that runs
+programs as you can reach that key as well, and agree to what it asks for itself.
 
 Look at the record:  tailops audit export --data-dir {directory}
 Stop with Ctrl-C."

@@ -45,9 +45,13 @@ fn what_is_shown_is_what_the_hash_names_or_the_page_says_that_it_is_not() {
     assert_eq!(checked(&hidden), Checked::Same, "logins stand beside it");
     hidden.operation["arguments"]["path"] = json!("/srv/‹secret:password#1›");
     assert_eq!(checked(&hidden), Checked::Hidden(1));
-    for (pointer, other) in
-        [("/arguments/path", "/srv/b"), ("/target/id", "web"), ("/caller/jti", "j2"), ("/tool", "x")]
-    {
+    for (pointer, other) in [
+        ("/arguments/path", "/srv/b"),
+        ("/target/id", "web"),
+        ("/target/kind", "ssh"),
+        ("/caller/jti", "j2"),
+        ("/v", "2"),
+    ] {
         let mut view = view.clone();
         *view.operation.pointer_mut(pointer).unwrap() = json!(other);
         assert_eq!(checked(&view), Checked::Other, "{pointer}");
