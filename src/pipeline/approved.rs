@@ -23,6 +23,20 @@ pub(super) struct Ready {
     pub(super) exec: Vec<Execution>,
 }
 
+impl Ready {
+    /// The question about it; takes what is shown along.
+    fn asking<'a>(&'a mut self, caller: &'a Caller, call: &ToolCall) -> Asking<'a> {
+        Asking {
+            caller,
+            shown: std::mem::take(&mut self.shown),
+            preview: self.preview.take(),
+            pending: &self.pending,
+            paper: &self.paper,
+            correlation: call.correlation,
+        }
+    }
+}
+
 impl Pipeline {
     /// A permit for what policy asks about in `pending`, if people agreed to it; otherwise they are asked. What ran for
     /// the preview comes along.
@@ -34,55 +48,58 @@ impl Pipeline {
         pending: Pending,
         entry: &mut Entry,
     ) -> Result<(Permit, Vec<Execution>), CallError> {
-        let (caller, rules) = who;
-        let id = match &call.approval {
-            None => None,
-            Some(Reference::Approval(id)) => Some(id.clone()),
-            Some(Reference::Pass(credential)) => return self.opened(who, tool, call, credential, pending, entry).await,
-            Some(Reference::NotNow(_) | Reference::Malformed) => return Err(reference::malformed()),
-        };
-        if id.is_none() {
-            let decision = Decision::Ask(pending);
-            entry.decided(&decision).await?;
-            let Decision::Ask(pending) = decision else { return Err(CallError::Internal) };
-            self.approvals.answerable(&rules.approvals, caller, &pending).await?;
-            let ready = self.ready(who, tool, call, None).await?;
-            let exec = ready.exec;
-            let asking = Asking {
-                caller,
-                pending: &ready.pending,
-                paper: &ready.paper,
-                shown: ready.shown,
-                preview: ready.preview,
-                correlation: call.correlation,
-            };
-            let asked = self.approvals.ask(&rules.approvals, asking).await;
-            let why = match asked {
-                Ok(asked) => {
-                    entry.asked(&asked);
-                    Unapproved::Required { why: ready.pending.why().into_owned(), asked: Box::new(asked) }
-                }
-                Err(why) => why,
-            };
-            return Err(CallError::Unapproved { why, exec });
+        match &call.approval {
+            None => self.asked(who, tool, call, pending, entry).await,
+            Some(Reference::Approval(id)) => self.agreed(who, tool, call, (id, pending), entry).await,
+            Some(Reference::Pass(credential)) => self.opened(who, tool, call, credential, pending, entry).await,
+            Some(Reference::NotNow(_) | Reference::Malformed) => Err(reference::malformed()),
         }
-        let id = id.unwrap_or_else(|| ApprovalId::from(""));
-        entry.refers_to(&id);
+    }
+
+    /// Asks people: never a permit, but what they were asked, or why they could not be.
+    async fn asked(
+        &self,
+        who: (&Caller, &Rules),
+        tool: &'static dyn Tool,
+        call: &ToolCall,
+        pending: Pending,
+        entry: &mut Entry,
+    ) -> Result<(Permit, Vec<Execution>), CallError> {
+        let (caller, rules) = who;
+        let decision = Decision::Ask(pending);
+        entry.decided(&decision).await?;
+        let Decision::Ask(pending) = decision else { return Err(CallError::Internal) };
+        self.approvals.answerable(&rules.approvals, caller, &pending).await?;
+        let mut ready = self.ready(who, tool, call, None).await?;
+        let why = match self.approvals.ask(&rules.approvals, ready.asking(caller, call)).await {
+            Ok(asked) => {
+                entry.asked(&asked);
+                Unapproved::Required { why: ready.pending.why().into_owned(), asked: Box::new(asked) }
+            }
+            Err(why) => why,
+        };
+        Err(CallError::Unapproved { why, exec: ready.exec })
+    }
+
+    /// The permit of the approval `id`, once, if it is for exactly this on the world as it is now.
+    async fn agreed(
+        &self,
+        who: (&Caller, &Rules),
+        tool: &'static dyn Tool,
+        call: &ToolCall,
+        (id, pending): (&ApprovalId, Pending),
+        entry: &mut Entry,
+    ) -> Result<(Permit, Vec<Execution>), CallError> {
+        let (caller, rules) = who;
+        entry.refers_to(id);
         entry.asks(&pending);
-        self.approvals.settled(&rules.approvals, &id, caller, &pending).await?;
-        let moment = self.approvals.moment_of(caller, &id).await?;
-        let ready = self.ready(who, tool, call, moment).await?;
+        self.approvals.settled(&rules.approvals, id, caller, &pending).await?;
+        let moment = self.approvals.moment_of(caller, id).await?;
+        let mut ready = self.ready(who, tool, call, moment).await?;
+        let agreement = self.approvals.agreed(&rules.approvals, id, &ready.asking(caller, call)).await;
         let exec = ready.exec;
         let unapproved = |why| CallError::Unapproved { why, exec: exec.clone() };
-        let asking = Asking {
-            caller,
-            pending: &ready.pending,
-            paper: &ready.paper,
-            shown: ready.shown,
-            preview: ready.preview,
-            correlation: call.correlation,
-        };
-        let agreement = self.approvals.agreed(&rules.approvals, &id, &asking).await.map_err(unapproved)?;
+        let agreement = agreement.map_err(unapproved)?;
         entry.planned(ready.pending.operation());
         entry.agreed(&agreement);
         let decision = Decision::Ask(ready.pending);
