@@ -197,7 +197,7 @@ async fn a_yes_is_good_for_one_run_and_everybody_can_follow_it() {
 
     let decided = as_bob(&mut gateway, &bob, "approval_decide", word("approve", &question)).await;
     assert_eq!(decided.data()["approval"]["state"], "approved");
-    let twice = as_bob(&mut gateway, &bob, "approval_decide", word("deny", &question)).await;
+    let twice = as_bob(&mut gateway, &bob, "approval_decide", word("approve", &question)).await;
     assert_eq!(twice.code(), "already_decided");
     let waiting = json!({"state": "approved"});
     let listed = as_agent(&mut gateway, &agent, "approval_list", waiting).await.data()["approvals"].clone();

@@ -85,6 +85,8 @@ async fn a_list_is_in_the_catalogues_order_and_for_its_caller_alone() {
     assert_eq!(result["cacheScope"], "private");
     assert!(result["ttlMs"].as_u64().is_some_and(|ttl| ttl > 0));
     let names: Vec<_> = result["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, tools::ALL.iter().map(|tool| tool.spec().name).collect::<Vec<_>>());
+    // All but the one that is a person's alone.
+    let all = tools::ALL.iter().map(|tool| tool.spec().name).filter(|name| *name != "approval_decide");
+    assert_eq!(names, all.collect::<Vec<_>>());
     gateway.stop().await;
 }
