@@ -34,8 +34,7 @@ fuzz_target!(|data: &[u8]| {
     }
     // What lies behind the armor is reached only in it.
     let base64 = STANDARD.encode(data);
-    let lines: Vec<&str> =
-        base64.as_bytes().chunks(70).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    let lines: Vec<&str> = base64.as_bytes().chunks(70).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     signature(&format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n", lines.join("\n")));
     let _ = ApproverKey::parse(&format!("ssh-ed25519 {base64}"));
     let _ = ApproverKey::parse(&format!("sk-ecdsa-sha2-nistp256@openssh.com {base64}"));
