@@ -1,6 +1,7 @@
 //! Whose word counts, when, and for what: the refusals first.
 
 mod model;
+mod reference;
 mod rig;
 
 use std::collections::BTreeSet;
