@@ -1,8 +1,8 @@
 //! Whose word counts, when, and for what: the refusals first.
 
 mod model;
-mod reference;
 mod rig;
+mod steps;
 
 use std::collections::BTreeSet;
 

@@ -9,12 +9,10 @@ use proptest::{
 };
 use tokio::{join, runtime};
 
-use super::{
-    reference::{End, MOST, Question, Reference},
-    rig::{Rig, Strict, approves, caller, person, tagged},
-};
+use super::rig::{Rig, Strict, approves, caller, person, tagged};
+use super::steps::{Call, Do, step};
 use crate::{
-    approval::{Ballot, Unapproved},
+    approval::{Asked, Ballot, Unapproved},
     auth::Caller,
     model::Vote,
 };
@@ -23,105 +21,171 @@ use crate::{
 const PEOPLE: [&str; 4] = ["alice@example.org", "bob@example.org", "carol@example.org", "mallory@example.org"];
 /// A question's time, in seconds.
 const TTL: i64 = 15 * 60 + 30;
+/// The most open questions of one caller.
+const MOST: usize = 3;
 
-/// How a call fits the question that it names.
+/// How a question stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Call {
-    Same,
-    OfAnother,
-    Altered,
+enum End {
+    Open,
+    Denied,
+    Expired,
+    Used,
 }
 
-#[derive(Clone, Debug)]
-enum Do {
-    Ask {
-        caller: usize,
-        variant: u8,
-    },
-    Vote {
-        who: usize,
-        about: usize,
-        yes: bool,
-        same: bool,
-    },
-    /// Gives or takes the right.
-    Right {
-        who: usize,
-        has: bool,
-    },
-    /// Joins or leaves the tailnet.
-    Here {
-        who: usize,
-        is: bool,
-    },
-    World(u8),
-    Strict(Strict),
-    /// Moves the wall clock, in minutes.
-    Clock(i64),
-    /// What the service does every second.
-    Look,
-    Restart,
-    Use {
-        about: usize,
-        call: Call,
-    },
-    /// Two at once.
-    Race {
-        about: usize,
-        call: Call,
-    },
-    /// Something else happens when the intent is on record and the approval is not used yet.
-    Between {
-        about: usize,
-        what: Box<Do>,
-    },
+struct Question {
+    asked: Asked,
+    caller: usize,
+    variant: u8,
+    world: u8,
+    quorum: usize,
+    expires: i64,
+    votes: BTreeMap<usize, bool>,
+    end: End,
 }
 
-/// Mostly the latest question.
-fn about() -> impl Strategy<Value = usize> {
-    prop::sample::select(vec![0, 0, 0, 0, 0, 1, 1, 2])
+/// The rules, told once more. Times are in seconds.
+struct Reference {
+    wall: i64,
+    /// The latest moment that was seen, and what of it is kept over a restart.
+    seen: i64,
+    kept: Option<i64>,
+    world: u8,
+    strict: Strict,
+    right: [bool; 4],
+    here: [bool; 4],
+    questions: Vec<Question>,
+    refusals: usize,
 }
 
-fn call() -> impl Strategy<Value = Call> {
-    prop::sample::select(vec![Call::Same, Call::Same, Call::Same, Call::Same, Call::OfAnother, Call::Altered])
-}
+impl Reference {
+    fn look(&mut self, keep: bool) {
+        self.seen = self.seen.max(self.wall);
+        if keep {
+            self.kept = Some(self.seen);
+        }
+    }
 
-fn small() -> impl Strategy<Value = Do> {
-    let who = prop::sample::select(vec![0, 1, 1, 1, 2, 2, 2, 3]);
-    prop_oneof![
-        5 => (0..2usize, 0..2u8).prop_map(|(caller, variant)| Do::Ask { caller, variant }),
-        12 => (who, about(), prop::bool::weighted(0.9), prop::bool::weighted(0.95))
-            .prop_map(|(who, about, yes, same)| Do::Vote { who, about, yes, same }),
-        2 => (0..3usize, prop::bool::weighted(0.6)).prop_map(|(who, has)| Do::Right { who, has }),
-        1 => (0..4usize, prop::bool::weighted(0.6)).prop_map(|(who, is)| Do::Here { who, is }),
-        1 => (0..2u8).prop_map(Do::World),
-        1 => prop::sample::select(vec![Strict::One, Strict::One, Strict::One, Strict::Two, Strict::Signed])
-            .prop_map(Do::Strict),
-        3 => prop::sample::select(vec![-20, -7, -3, -1, 1, 2, 3, 5, 8, 16, 20]).prop_map(Do::Clock),
-        1 => Just(Do::Look),
-        1 => Just(Do::Restart),
-        8 => (about(), call()).prop_map(|(about, call)| Do::Use { about, call }),
-    ]
-}
+    /// What has expired is ended on record.
+    fn end_due(&mut self) {
+        let seen = self.seen;
+        let due = |question: &&mut Question| question.end == End::Open && seen >= question.expires;
+        self.questions.iter_mut().filter(due).for_each(|question| question.end = End::Expired);
+    }
 
-/// What may come in between.
-fn disturbance() -> impl Strategy<Value = Do> {
-    prop_oneof![
-        3 => small(),
-        2 => (1..3usize, 0..2usize).prop_map(|(who, about)| Do::Vote { who, about, yes: false, same: true }),
-        3 => (1..3usize).prop_map(|who| Do::Right { who, has: false }),
-        2 => (1..3usize).prop_map(|who| Do::Here { who, is: false }),
-        1 => prop::sample::select(vec![8, 16]).prop_map(Do::Clock),
-        1 => about().prop_map(|about| Do::Use { about, call: Call::Same }),
-    ]
-}
+    fn quorum(&self) -> usize {
+        if self.strict == Strict::Two { 2 } else { 1 }
+    }
 
-fn step() -> impl Strategy<Value = Do> {
-    prop_oneof![
-        8 => small(),
-        2 => (about(), call()).prop_map(|(about, call)| Do::Race { about, call }),
-        3 => (about(), disturbance()).prop_map(|(about, what)| Do::Between { about, what: Box::new(what) }),
-    ]
+    fn may(&self, who: usize, caller: usize) -> bool {
+        self.right[who] && self.here[who] && !(who == 0 && caller == 0)
+    }
+
+    fn over(&self, question: &Question) -> Option<&'static str> {
+        match question.end {
+            End::Open if self.seen < question.expires => None,
+            End::Open | End::Expired => Some("approval_expired"),
+            End::Denied => Some("approval_denied"),
+            End::Used => Some("approval_used"),
+        }
+    }
+
+    /// Whose yes counts.
+    fn standing(&self, question: &Question, strict: Strict) -> Vec<usize> {
+        if strict == Strict::Signed {
+            return Vec::new();
+        }
+        let said = question.votes.iter().filter(|(_, yes)| **yes).map(|(who, _)| *who);
+        said.filter(|who| self.may(*who, question.caller)).collect()
+    }
+
+    /// Why a call cannot ask; none where it can.
+    fn cannot_ask(&mut self, caller: usize) -> Option<&'static str> {
+        let open = self.questions.iter().filter(|question| question.caller == caller && question.end == End::Open);
+        if open.count() >= MOST {
+            return Some("approvals_full");
+        }
+        let able = (0..4).filter(|who| self.may(*who, caller)).count();
+        if able < self.quorum() || self.strict == Strict::Signed {
+            return Some("approval_unavailable");
+        }
+        self.look(true);
+        self.end_due();
+        None
+    }
+
+    fn vote(&mut self, who: usize, about: usize, yes: bool, same: bool) -> &'static str {
+        self.look(true);
+        let (requester, named) = (who == 0 && self.questions[about].caller == 0, self.right[who]);
+        let refused = if !named && !requester {
+            Some("approval_unknown")
+        } else if yes && requester {
+            Some("own_request")
+        } else if let Some(over) = self.over(&self.questions[about]) {
+            if over == "approval_expired" {
+                self.questions[about].end = End::Expired;
+            }
+            Some(over)
+        } else if !same {
+            Some("operation_changed")
+        } else if yes && self.questions[about].votes.contains_key(&who) {
+            Some("already_decided")
+        } else {
+            None
+        };
+        match refused {
+            Some(code) => {
+                self.refusals += 1;
+                code
+            }
+            None => {
+                self.questions[about].votes.insert(who, yes);
+                if !yes {
+                    self.questions[about].end = End::Denied;
+                }
+                "ok"
+            }
+        }
+    }
+
+    /// The first half of a use: whose yes the intent names.
+    fn agreed(&mut self, caller: usize, about: usize, variant: u8) -> Result<Vec<usize>, &'static str> {
+        self.look(false);
+        let question = &self.questions[about];
+        if question.caller != caller {
+            return Err("approval_unknown");
+        }
+        if let Some(over) = self.over(question) {
+            return Err(over);
+        }
+        let standing = self.standing(question, self.strict);
+        if standing.len() < question.quorum.max(self.quorum()) {
+            return Err("approval_pending");
+        }
+        if question.variant != variant || question.world != self.world {
+            return Err("approval_changed");
+        }
+        Ok(standing)
+    }
+
+    /// The second half, by the policy of the first.
+    fn take(&mut self, about: usize, named: &[usize], strict: Strict) -> &'static str {
+        self.look(true);
+        let quorum = if strict == Strict::Two { 2 } else { 1 };
+        if let Some(over) = self.over(&self.questions[about]) {
+            if over == "approval_expired" {
+                self.questions[about].end = End::Expired;
+            }
+            return over;
+        }
+        let question = &self.questions[about];
+        let standing = self.standing(question, strict);
+        if standing.len() < question.quorum.max(quorum) || named.iter().any(|who| !standing.contains(who)) {
+            return "approval_pending";
+        }
+        self.questions[about].end = End::Used;
+        "ok"
+    }
 }
 
 fn code<T>(result: &Result<T, Unapproved>) -> &'static str {
