@@ -58,9 +58,9 @@ impl Leaf {
         Self { body: Body::Keys(keys), salt: None, opens: false, closes: None, owed: true }
     }
 
-    /// Whether it tells how a call of this run ended.
+    /// Whether it tells how a call of this run ended, and not an act of people, which no token makes.
     fn ends_call(&self) -> bool {
-        matches!(&self.body, Body::Record(record) if matches!(record.kind, "call" | "outcome"))
+        matches!(&self.body, Body::Record(record) if matches!(record.kind, "call" | "outcome") && record.jti.is_some())
     }
 
     fn number(&mut self, seq: i64) -> Result<LeafRow, serde_json::Error> {

@@ -26,7 +26,6 @@ struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     target: Option<String>,
-    /// Any of these
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     status: Vec<StatusName>,
     /// RFC 3339, not before

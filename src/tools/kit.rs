@@ -223,9 +223,12 @@ impl Spec {
     /// Site policy can ask about every tool; only a decision is never waited for.
     pub fn input_schema(&self) -> Value {
         let mut schema = (self.input)();
-        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
-        if let Some(properties) = properties.filter(|_| !self.scopes.contains(&Scope::ApprovalDecide)) {
-            properties.insert(APPROVAL_ID.to_owned(), serde_json::json!({"type": "string"}));
+        if let Some(schema) = schema.as_object_mut().filter(|_| !self.scopes.contains(&Scope::ApprovalDecide)) {
+            // A tool without arguments has no properties.
+            let properties = schema.entry("properties").or_insert_with(|| Map::new().into());
+            if let Some(properties) = properties.as_object_mut() {
+                properties.insert(APPROVAL_ID.to_owned(), serde_json::json!({"type": "string"}));
+            }
         }
         schema
     }

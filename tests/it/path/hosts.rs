@@ -83,8 +83,7 @@ async fn readiness_names_the_check_that_fails() {
         let (status, _, body) = wire.answer().await.unwrap();
         (status, serde_json::from_str::<Value>(&body).unwrap())
     };
-    let checks =
-        |tailnet: bool| json!({"ready": tailnet, "checks": {"audit": true, "tailnet": tailnet, "tokens": true}});
+    let checks = |tailnet: bool| json!({"ready": tailnet, "checks": {"audit": true, "tailnet": tailnet, "notifications": true, "tokens": true}});
     assert_eq!(ready().await, (200, checks(true)));
     for state in [NodeState::Starting, NodeState::NeedsLogin, NodeState::Unreachable("gone".to_owned())] {
         said.status_is(|status| status.state = state);

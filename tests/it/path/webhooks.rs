@@ -278,8 +278,8 @@ async fn p38_what_is_not_sealed_fresh_and_new_is_refused_and_recorded() {
         assert_eq!(cast.code_on_record(&refused).await, "webhook_unknown", "{what}");
     }
     for (at, secret, body, status, code) in [
-        (now - 301, SECRET, yes.clone(), 401, "callback_skewed"),
-        (now + 301, SECRET, yes.clone(), 401, "callback_skewed"),
+        (now - 360, SECRET, yes.clone(), 401, "callback_skewed"),
+        (now + 360, SECRET, yes.clone(), 401, "callback_skewed"),
         // What the gateway sent, sent back.
         (now, SECRET, question, 400, "callback_invalid"),
         (
