@@ -320,7 +320,7 @@ impl Approvals {
             tool: Some(used_by.tool),
             target: used_by.target.map(|target| target.to_string()),
         })));
-        Ok(pending.agreed(&format!("break-glass {}: {}", row.id, row.made_by), self.clock.now()))
+        Ok(pending.into_permit(&format!("break-glass {}: {}", row.id, row.made_by), self.clock.now()))
     }
 
     fn good(&self, row: &PassRow, caller: &Caller, now: Timestamp) -> Result<(), Unapproved> {

@@ -87,7 +87,7 @@ impl Approvals {
         }
         let people: Vec<&str> = agreement.approvers.iter().map(|approver| approver.login.as_str()).collect();
         let how = format!("approval {}: {}", agreement.id, people.join(", "));
-        Ok(pending.agreed(&how, self.clock.now()))
+        Ok(pending.into_permit(&how, self.clock.now()))
     }
 
     /// The open question `id` of `caller`.
@@ -201,6 +201,6 @@ fn difference(agreed: &str, wanted: &Map<String, Value>) -> String {
         places.retain(|place| place != "steps");
     }
     let world = places.iter().all(|place| place.starts_with("world."));
-    let what = if world { "things changed since the preview" } else { "the call is not the one that was agreed to" };
+    let what = if world { "things changed since the preview" } else { "what would run now is not what was agreed to" };
     format!("{what} ({} differ)", places.join(", "))
 }

@@ -121,7 +121,7 @@ impl Pending {
     }
 
     /// The permit of what people agreed to: only `approval` asks for it, once they did. `how` names the agreement.
-    pub(crate) fn agreed(self, how: &str, now: Timestamp) -> Permit {
+    pub(crate) fn into_permit(self, how: &str, now: Timestamp) -> Permit {
         let rule = format!("{}; {how}", self.judgement.rule());
         Permit::mint(self.operation, rule.into(), now)
     }

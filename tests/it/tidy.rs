@@ -44,6 +44,9 @@ const BANS: &[(&str, Ban)] = &[
     ("tokio::process", Ban::Only(&["exec", "tailnet"])),
 ];
 
+/// What makes a permit of a question: for those who asked people, and nobody else.
+const INTO_PERMIT: (&str, &str) = (".into_permit(", "approval");
+
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "service"];
 
@@ -91,6 +94,11 @@ fn faults(files: &Files) -> Vec<String> {
     for (name, source) in &sources {
         about_file(name, files.get(*name).map_or("", String::as_str), source, &mut faults);
         if !is_test_only(name, &sources) {
+            let (call, module) = INTO_PERMIT;
+            let calls = files.get(*name).is_some_and(|text| text.contains(call));
+            if calls && module_of(name).first().is_none_or(|own| own != module) {
+                faults.push(format!("{name}: only {module} may call `{call}…)`"));
+            }
             about_imports(name, source, &mut faults);
         }
     }

@@ -82,6 +82,7 @@ fn each_ban_finds_its_planted_violation() {
         ("src/tools.rs", "use std::process::ExitCode;", "tools may never name std::process"),
         ("src/exec.rs", "use crate::auth::Caller;", "exec may never name crate::auth"),
         ("src/policy.rs", "fn f() { tokio::spawn(g()); }", "policy may never name tokio"),
+        ("src/mcp.rs", "fn f(p: P) { p.into_permit(\"me\", now()); }", "only approval may call"),
         ("src/policy.rs", "use std::{fmt, fs::File};", "policy may never name std::fs"),
         ("src/policy.rs", "use std::net::IpAddr;", "policy may never name std::net"),
         ("src/policy.rs", "use ::sqlx::query;", "only store may name sqlx"),
