@@ -126,6 +126,19 @@ fn strings<'v>(value: &'v Value, visit: &mut impl FnMut(&'v str)) {
     }
 }
 
+/// Every text is as long as its limit allows, a mark of what was cut included; the limit on keys is their own.
+fn fits(value: &Value) {
+    match value {
+        Value::String(text) => assert!(text.len() <= 256 || text.len() <= 1024 && text.contains('›'), "{text:?}"),
+        Value::Array(items) => items.iter().for_each(fits),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            assert!(key.len() <= 1024, "{key:?}");
+            fits(value);
+        }),
+        _ => {}
+    }
+}
+
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) if !items.is_empty() => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -188,7 +201,7 @@ proptest! {
         let parts = [&released.data, released.before.as_ref().unwrap_or(&Value::Null), released.after.as_ref().unwrap_or(&Value::Null)];
         for part in parts {
             prop_assert!(depth(part) <= max_depth && longest(part) <= max_items);
-            strings(part, &mut |text| assert!(text.len() <= 256 || text.len() <= 1024 && text.contains('›'), "{text:?}"));
+            fits(part);
         }
         prop_assert!(serde_json::to_string(&parts).unwrap().len() <= limits.max_total_bytes);
         if content.after.as_ref().is_some_and(|after| longest(after) > max_items) {
