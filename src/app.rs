@@ -27,7 +27,7 @@ use crate::{
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::{ClearListener, Config},
-    exec::{Executors, Resolver, SystemResolver},
+    exec::{Executors, Resolver, Ssh, SystemResolver},
     fleet::stored_targets,
     guard::{Guard, GuardLimits},
     http::{self, CONTROL, Certificates, Control, Desk, Front, Lines, Threads, TlsFault},
@@ -146,7 +146,8 @@ impl App {
             Arc::new(Standing::new(store.clone(), audit.clone(), rules.clone(), clock.clone(), config.clone()));
         store.set_meta(reload::FACTS, &registry_facts(config)).await?;
         store.forget_reloads(clock.now()).await?;
-        let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver);
+        let ssh = Ssh::open(config.ssh.clone(), config.exec, node.clone(), clock.clone());
+        let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver).reaching_by(ssh);
         let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
         let webhooks = Arc::new(Webhooks::open(&config.approvals, clock.clone())?);
         let couriers = Arc::new(Couriers::open(&config.approvals, &webhooks, &clock, Pace::default())?);

@@ -15,6 +15,7 @@ mod reload;
 mod section;
 mod settings;
 mod show;
+mod ssh;
 mod tailnet;
 mod tls;
 mod yaml;
@@ -44,6 +45,7 @@ pub use node::{EmbeddedNode, HostNode, Node, NodeCredential, is_tag};
 pub use policy::{PolicyException, SiteFile, SitePolicy};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use registry::{read_registry, registry_entry, registry_file};
+pub use ssh::{HostCa, Ssh, UserCa};
 pub use tailnet::{CAPABILITY, GrantsMode, Tailnet};
 pub use tls::Tls;
 
@@ -71,6 +73,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How operations are carried out.
     pub exec: Exec,
+    /// How targets are reached over SSH.
+    pub ssh: Ssh,
     /// What is taken out of answers.
     pub guard: Guard,
     /// What probes may reach.
@@ -344,6 +348,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
+        ssh: Ssh::default(),
         files: files::read(&mut root),
         guard: guard::guard(&mut root),
         probe: probe::probe(&mut root, &engagements),
@@ -388,6 +393,7 @@ impl Config {
             limits: Limits::default(),
             sessions: Sessions::default(),
             exec: Exec::default(),
+            ssh: Ssh::default(),
             files: Files::default(),
             guard: Guard::default(),
             probe: probe::development(),

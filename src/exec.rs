@@ -10,19 +10,23 @@ mod launch;
 mod local;
 mod probe;
 mod queue;
+mod ssh;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-pub use self::probe::{Resolver, SystemResolver};
 use self::{local::Local, probe::Prober, queue::Queue};
+pub use self::{
+    probe::{Resolver, SystemResolver},
+    ssh::{Ssh, SshFault},
+};
 use crate::{
     config::Exec,
     model::{
-        Clock, Operation, Probe, ProbeEnd, Progress, RawOutput, Script, ScriptOutput, Step, StepOutput, Target,
-        TargetKind, Via,
+        Attribution, Clock, Operation, Probe, ProbeEnd, Progress, RawOutput, Script, ScriptOutput, Step, StepOutput,
+        Target, TargetKind, Via,
     },
     policy::Permit,
 };
@@ -64,16 +68,21 @@ trait Executor: Send + Sync {
     /// Whether this backend runs scripts on targets of this kind.
     fn performs(&self, kind: TargetKind) -> bool;
 
-    /// Runs `script` on `target` to its end. `limit` is in whole seconds, at least one. Cancelling stops the command;
-    /// dropping the future kills it.
-    fn run<'a>(
-        &'a self,
-        target: &'a Target,
-        script: &'a Script,
-        limit: Duration,
-        cancel: &'a CancellationToken,
-        progress: &'a Progress,
-    ) -> BoxFuture<'a, ScriptOutput>;
+    /// Runs a script to its end. Cancelling stops the command; dropping the future kills it.
+    fn run<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput>;
+}
+
+/// One script to run.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    target: &'a Target,
+    script: &'a Script,
+    /// In whole seconds, at least one.
+    limit: Duration,
+    /// For whom.
+    attribution: &'a Attribution,
+    cancel: &'a CancellationToken,
+    progress: &'a Progress,
 }
 
 /// One step of an operation, with the backend that runs its script.
@@ -85,9 +94,10 @@ enum Work<'a> {
 /// The steps of an operation in order.
 type Plan<'a> = Vec<Work<'a>>;
 
-/// The caller while its operation runs: when it goes away, and how far the operation is.
+/// The caller while its operation runs: what it is called, when it goes away, and how far the operation is.
 #[derive(Clone, Copy)]
 struct Watch<'a> {
+    attribution: &'a Attribution,
     cancel: &'a CancellationToken,
     progress: &'a Progress,
 }
@@ -116,6 +126,12 @@ impl Executors {
         Self { prober: Prober::new(resolver), ..self }
     }
 
+    /// The same, with targets reached over SSH by `ssh`.
+    pub fn reaching_by(mut self, ssh: Ssh) -> Self {
+        self.backends.push(Box::new(ssh));
+        self
+    }
+
     /// Whether some backend operates targets of this kind.
     pub fn reaches(&self, kind: TargetKind) -> bool {
         self.backends.iter().any(|backend| backend.performs(kind))
@@ -126,10 +142,12 @@ impl Executors {
     /// Waits for a free place first, on the target and then on the gateway, in the order of arrival; that time is not
     /// charged to the steps. `cancel` gives up the place in the queue or stops the running step: do not cancel an
     /// operation that must not be cut in half. An error means that nothing was started. Operations the gateway
-    /// answers itself are refused. `progress` is told when the turn has come, and what is read from then on.
+    /// answers itself are refused. `progress` is told when the turn has come, and what is read from then on. `attribution` is what the target
+    /// may be told of who asked.
     pub async fn run(
         &self,
         permit: Permit,
+        attribution: &Attribution,
         cancel: &CancellationToken,
         progress: &Progress,
     ) -> Result<RawOutput, ExecError> {
@@ -137,7 +155,7 @@ impl Executors {
         let _place = self.queue.enter(&target, cancel).await?;
         let operation = permit.redeem(self.clock.now()).map_err(|_| ExecError::Expired)?;
         progress.begin(&target.id);
-        self.perform(operation, Watch { cancel, progress }).await
+        self.perform(operation, Watch { attribution, cancel, progress }).await
     }
 
     async fn perform(&self, operation: Operation, watch: Watch<'_>) -> Result<RawOutput, ExecError> {
@@ -201,8 +219,9 @@ impl Executors {
 }
 
 async fn on_target(backend: &dyn Executor, target: &Target, script: &Script, watch: Watch<'_>) -> StepOutput {
-    let Watch { cancel, progress } = watch;
-    StepOutput::Script(Box::new(backend.run(target, script, limit(target, script), cancel, progress).await))
+    let Watch { attribution, cancel, progress } = watch;
+    let run = Run { target, script, limit: limit(target, script), attribution, cancel, progress };
+    StepOutput::Script(Box::new(backend.run(run).await))
 }
 
 /// How long `script` may run: the shorter of its own limit and the target's, in the whole seconds that `timeout` on

@@ -4,12 +4,14 @@
 
 mod address;
 mod agreement;
+mod attribution;
 mod canonical;
 mod certificate;
 mod clock;
 mod content;
 mod failpoint;
 mod host;
+mod host_key;
 mod ids;
 mod operation;
 mod output;
@@ -27,6 +29,7 @@ mod url;
 
 pub use address::{AddressRefused, AddressRules, Network, NotANetwork};
 pub use agreement::{Strength, Vote};
+pub use attribution::Attribution;
 pub use canonical::{KeyFault, canonical_json, check_keys, hex};
 pub use certificate::Certificate;
 pub use clock::{Clock, SystemClock};
@@ -35,9 +38,10 @@ pub use content::{Content, Missing};
 pub(crate) use failpoint::choose_failpoint;
 pub(crate) use failpoint::failpoint;
 pub use host::{Host, HostFault};
-pub use ids::{ApprovalId, CorrelationId, EngagementId, Jti, TargetId};
+pub use host_key::{HostKeyPin, NotAPin};
+pub use ids::{ApprovalId, CorrelationId, EngagementId, JobId, Jti, TargetId};
 pub use operation::Operation;
-pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped};
+pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped, Wire};
 pub use probe::{
     Failure, Findings, HttpHead, HttpMethod, Probe, ProbeEnd, ProbeKind, ProbeOutput, ProbeRules, SHOWN_HEADERS,
     TlsFindings, Via,

@@ -35,7 +35,7 @@ use crate::{
     exec::Executors,
     guard::Guard,
     limits::Limits,
-    model::{Clock, CorrelationId, Progress, Risk, Step, StepOutput, failpoint},
+    model::{Attribution, Clock, CorrelationId, Progress, Risk, Step, StepOutput, failpoint},
     policy::Decision,
     tools::{self, APPROVAL_ID, Kind, PlanContext, Tool},
 };
@@ -65,6 +65,11 @@ impl ToolCall {
     ) -> Self {
         let approval = arguments.remove(APPROVAL_ID).as_ref().map(Reference::read);
         Self { name, arguments, approval, correlation, progress }
+    }
+
+    /// What a target may be told of it.
+    fn attribution(&self, caller: &Caller) -> Attribution {
+        Attribution { subject: caller.token().subject.clone(), correlation: self.correlation }
     }
 }
 
@@ -179,11 +184,12 @@ impl Pipeline {
         };
         let changes = permit.operation().effect.changes();
         let own = matches!(permit.operation().steps.first(), Some(Step::Gateway(_)));
+        let attribution = call.attribution(caller);
         let raw = match permit.operation().steps.first() {
             Some(Step::Gateway(_)) => self.answers.run(caller, &rules, permit).await?,
             // Only a read stops when its caller goes.
-            _ if changes => self.executors.run(permit, &CancellationToken::new(), &call.progress).await?,
-            _ => self.executors.run(permit, gone, &call.progress).await?,
+            _ if changes => self.executors.run(permit, &attribution, &CancellationToken::new(), &call.progress).await?,
+            _ => self.executors.run(permit, &attribution, gone, &call.progress).await?,
         };
         failpoint("after-run");
         exec.extend(reply::executions(&raw));

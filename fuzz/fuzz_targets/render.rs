@@ -54,5 +54,6 @@ fn script(printed: &[u8]) -> ScriptOutput {
         stdout: captured(printed),
         stderr: captured(b""),
         duration: Duration::from_millis(1),
+        wire: None,
     }
 }

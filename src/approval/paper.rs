@@ -109,13 +109,24 @@ fn target(target: &Target) -> Value {
     json!({
         "id": target.id,
         "kind": target.kind,
-        "connection": connection.map(|Connection { host, port, username, key, timeout: _ }| json!({
-            "host": host,
-            "port": port,
-            "username": username,
-            "key": key.as_ref().map(ToString::to_string),
-        })),
+        "connection": connection.map(reached),
         "sudo": target.sudo,
+    })
+}
+
+/// The way to a target, and what it is recognised by.
+fn reached(connection: &Connection) -> Value {
+    let Connection { host, port, username, key, certificate, host_keys, node, jump, via, timeout: _ } = connection;
+    json!({
+        "host": host,
+        "port": port,
+        "username": username,
+        "key": key.as_ref().map(ToString::to_string),
+        "certificate": certificate.as_ref().map(|path| path.to_string_lossy()),
+        "host_keys": host_keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "node": node,
+        "jump": jump,
+        "via": via.as_deref().map(target),
     })
 }
 

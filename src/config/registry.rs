@@ -18,7 +18,10 @@ use super::{
     section::{Section, Value},
     yaml,
 };
-use crate::model::{Connection, EngagementId, KeyReference, Registered, Scope, SudoPolicy, Target, TargetKind};
+use crate::model::{
+    Connection, EngagementId, HostKeyPin, KeyReference, NotAPin, Registered, Scope, SudoPolicy, Target, TargetId,
+    TargetKind,
+};
 
 /// The only version of the format.
 const VERSION: &str = "1.0";
@@ -136,8 +139,13 @@ fn connection(section: &mut Section<'_>, kind: Option<TargetKind>) -> Option<Con
     let username = section.value("username").and_then(|value| username(&value));
     let key = section.value("key_path").and_then(|value| key(&value));
     let timeout = section.number("timeout", CONNECT.as_secs(), 1..=300);
+    let certificate = section.value("certificate_path").and_then(|value| plain_file(&value));
+    let host_keys = section.value("host_keys").map(|value| list(&value, "host keys", pin)).unwrap_or_default();
+    let node = section.value("node_id").and_then(|value| node_id(&value));
+    let jump = section.value("jump").and_then(|value| label(&value)).map(TargetId::from);
     section.finish();
-    Some(Connection { host: address?, port, username, key, timeout: Duration::from_secs(timeout) })
+    let timeout = Duration::from_secs(timeout);
+    Some(Connection { host: address?, port, username, key, certificate, host_keys, node, jump, via: None, timeout })
 }
 
 /// A host name or an address; nothing that a command could take for an option.
@@ -192,17 +200,47 @@ fn key(value: &Value<'_>) -> Option<KeyReference> {
         {
             return Some(KeyReference::Variable(name.to_owned()));
         }
-    } else {
-        let path = Path::new(text);
-        let plain: PathBuf = path.components().collect();
-        let up = path.components().any(|component| component == Component::ParentDir);
-        let odd = text.contains('$') || text.chars().any(char::is_control) || text.len() > 4096;
-        if path.is_absolute() && !up && !odd && plain.as_os_str() == path.as_os_str() && path.file_name().is_some() {
-            return Some(KeyReference::File(plain));
-        }
+    } else if let Some(path) = plain_path(text) {
+        return Some(KeyReference::File(path));
     }
     value.refuse(WANTED);
     None
+}
+
+/// A file, named absolutely and in its one plain way.
+fn plain_path(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let plain: PathBuf = path.components().collect();
+    let up = path.components().any(|component| component == Component::ParentDir);
+    let odd = text.contains('$') || text.chars().any(char::is_control) || text.len() > 4096;
+    let is_plain =
+        path.is_absolute() && !up && !odd && plain.as_os_str() == path.as_os_str() && path.file_name().is_some();
+    is_plain.then_some(plain)
+}
+
+fn plain_file(value: &Value<'_>) -> Option<PathBuf> {
+    let path = plain_path(value.text("the file of a certificate")?);
+    if path.is_none() {
+        value.refuse("must be an absolute path in plain form, such as \"/etc/tailops/web-1-cert.pub\"");
+    }
+    path
+}
+
+fn pin(value: &Value<'_>) -> Option<HostKeyPin> {
+    let text = value.text("the fingerprint of a host key")?;
+    text.parse().map_err(|fault: NotAPin| value.refuse(format_args!("{text:?} {fault}"))).ok()
+}
+
+/// A node's stable id, e.g. `nAbC1CNTRL`.
+fn node_id(value: &Value<'_>) -> Option<String> {
+    let text = value.text("a node's stable id")?;
+    if !(1..=64).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        value.refuse(format_args!(
+            "{text:?} is no stable id of a node: 1 to 64 letters and digits, as fleet_discover shows it"
+        ));
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 /// A target's entry, as it stands in a registry file.
@@ -220,6 +258,10 @@ pub fn registry_entry(target: &Target) -> Json {
             ("port", json!(connection.port)),
             ("username", json!(connection.username)),
             ("key_path", json!(connection.key.as_ref().map(KeyReference::to_string))),
+            ("certificate_path", json!(connection.certificate)),
+            ("host_keys", json!(connection.host_keys.iter().map(ToString::to_string).collect::<Vec<_>>())),
+            ("node_id", json!(connection.node)),
+            ("jump", json!(connection.jump)),
             ("timeout", json!(connection.timeout.as_secs())),
         ]);
         entry.insert("connection".to_owned(), connection);

@@ -24,6 +24,7 @@ impl Config {
             limits,
             sessions,
             exec,
+            ssh,
             files,
             guard,
             probe: _,
@@ -85,6 +86,9 @@ impl Config {
             max_stderr_bytes => "exec.max_stderr",
             hard_output_bytes => "exec.hard_output",
         );
+        if *ssh != new.ssh {
+            keys.push("ssh");
+        }
         if files.max_bytes != new.files.max_bytes {
             keys.push("files.max_bytes");
         }

@@ -73,7 +73,8 @@ impl Budget {
         Self { left: AtomicU64::new(bytes), progress }
     }
 
-    fn spend(&self, bytes: u64) -> Result<(), Overflow> {
+    /// Errors once more was spent than there is.
+    pub(super) fn spend(&self, bytes: u64) -> Result<(), Overflow> {
         let spent = |left: u64| left.checked_sub(bytes);
         self.progress.add(bytes);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).map(drop).map_err(|_| Overflow)

@@ -22,14 +22,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Executor,
+    Executor, Run,
     capture::{Budget, Capture, Overflow, pump},
     group::{Ends, Exit, Group},
     launch::Launch,
 };
 use crate::{
     config::Exec,
-    model::{Progress, Script, ScriptOutput, StepOutcome, Stopped, Target, TargetKind},
+    model::{Progress, Script, ScriptOutput, StepOutcome, Stopped, TargetKind},
 };
 
 /// `timeout` on the target ends a command at its limit; this much later we do it ourselves.
@@ -83,8 +83,8 @@ impl Local {
         let mut stderr = Capture::new(self.settings.max_stderr_bytes);
         let launch = Launch::new(script, limit);
         let outcome = match &launch {
-            Err(error) => StepOutcome::NotStarted(error.to_string()),
-            Ok(_) if cancel.is_cancelled() => StepOutcome::NotStarted("the call was cancelled".into()),
+            Err(error) => StepOutcome::not_started(error.to_string()),
+            Ok(_) if cancel.is_cancelled() => StepOutcome::not_started("the call was cancelled"),
             Ok(launch) => self.attend(launch, limit, cancel, progress, [&mut stdout, &mut stderr]).await,
         };
         let (argv_sha256, marker) = launch.map(|launch| (launch.line_sha256(), launch.marker)).unwrap_or_default();
@@ -96,6 +96,7 @@ impl Local {
             stdout: stdout.finish(),
             stderr: stderr.finish(),
             duration: started.elapsed(),
+            wire: None,
         }
     }
 
@@ -111,7 +112,7 @@ impl Local {
         let started = Instant::now();
         let mut group = match Group::spawn(&launch.line) {
             Ok(group) => group,
-            Err(error) => return StepOutcome::NotStarted(format!("the shell could not be started: {error}")),
+            Err(error) => return StepOutcome::not_started(format!("the shell could not be started: {error}")),
         };
         let Ends { stdin, stdout: out, stderr: err, exit } = match group.open() {
             Ok(ends) => ends,
@@ -154,15 +155,8 @@ impl Executor for Local {
         kind == TargetKind::Local
     }
 
-    fn run<'a>(
-        &'a self,
-        _target: &'a Target,
-        script: &'a Script,
-        limit: Duration,
-        cancel: &'a CancellationToken,
-        progress: &'a Progress,
-    ) -> BoxFuture<'a, ScriptOutput> {
-        Box::pin(self.perform(script, limit, cancel, progress))
+    fn run<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput> {
+        Box::pin(self.perform(run.script, run.limit, run.cancel, run.progress))
     }
 }
 

@@ -12,8 +12,8 @@ use super::*;
 use crate::{
     auth::{self, Authenticator, Binding, Caller, MintRequest},
     model::{
-        Effect, FleetFilter, Question, Risk, Scope, ScopeSet, StepOutcome, SudoPolicy, SystemClock, TargetKind,
-        Template,
+        CorrelationId, Effect, FleetFilter, Question, Risk, Scope, ScopeSet, StepOutcome, SudoPolicy, SystemClock,
+        TargetKind, Template,
     },
     policy::{Decision, Policy, SitePolicy, SiteSource, ToolFacts},
     store::Store,
@@ -54,6 +54,11 @@ fn operation(target: Option<Target>, steps: Vec<Step>) -> Operation {
         places: Vec::new(),
         steps,
     }
+}
+
+/// Nobody in particular.
+pub(super) fn attribution() -> Attribution {
+    Attribution { subject: "test".into(), correlation: CorrelationId::random() }
 }
 
 fn executors() -> Executors {
@@ -138,7 +143,7 @@ async fn a_permit_that_came_too_late_runs_nothing() {
     let before = SystemClock.now() - Duration::from_secs(3600);
     let Step::Script(script) = note(&file, "late", "0") else { unreachable!("a note is a script") };
     let permit = permit_at(&caller, &target("web", 1), script, before);
-    let refused = executors().run(permit, &CancellationToken::new(), &Progress::default()).await;
+    let refused = executors().run(permit, &attribution(), &CancellationToken::new(), &Progress::default()).await;
     assert_eq!(refused.unwrap_err(), ExecError::Expired);
     assert!(!file.exists());
 }
@@ -153,7 +158,8 @@ async fn while_a_target_is_full_others_are_refused_and_run_nothing() {
     let settings = Exec { queue_timeout: Duration::from_millis(20), ..Exec::default() };
     let executors = Executors::new(settings, Arc::new(SystemClock));
     let hold = Script::new(&HOLD, [folder.path().to_str().unwrap()]);
-    let mut first = pin!(executors.run(permit(&caller, &web, hold), &never, &unwatched));
+    let whom = attribution();
+    let mut first = pin!(executors.run(permit(&caller, &web, hold), &whom, &never, &unwatched));
     let deadline = Instant::now() + Duration::from_secs(60);
     while !runs.exists() {
         assert!(Instant::now() < deadline, "it never began");
@@ -162,16 +168,19 @@ async fn while_a_target_is_full_others_are_refused_and_run_nothing() {
     }
 
     let later = || Script::new(&NOTE, [file.to_str().unwrap(), "later", "0"]);
-    let busy = executors.run(permit(&caller, &web, later()), &never, &unwatched).await;
+    let busy = executors.run(permit(&caller, &web, later()), &attribution(), &never, &unwatched).await;
     assert_eq!(busy.unwrap_err(), ExecError::Busy);
     gone.cancel();
-    let cancelled = executors.run(permit(&caller, &web, later()), &gone, &unwatched).await;
+    let cancelled = executors.run(permit(&caller, &web, later()), &attribution(), &gone, &unwatched).await;
     assert_eq!(cancelled.unwrap_err(), ExecError::Cancelled);
     assert!(!file.exists());
 
     fs::write(go, "").unwrap();
     assert!(script_of(&first.await.unwrap()).succeeded());
-    assert!(script_of(&executors.run(permit(&caller, &web, later()), &never, &unwatched).await.unwrap()).succeeded());
+    assert!(
+        script_of(&executors.run(permit(&caller, &web, later()), &attribution(), &never, &unwatched).await.unwrap())
+            .succeeded()
+    );
 }
 
 #[tokio::test]
@@ -184,7 +193,8 @@ async fn processes_on_one_target_stay_within_its_places_and_waiting_costs_no_tim
     // Together they take longer than each may.
     let limit = Duration::from_secs(2);
     let count = || Script { limit: Some(limit), ..Script::new(&COUNT, [folder.path().to_str().unwrap()]) };
-    let calls = (0..80).map(|_| executors.run(permit(&caller, &web, count()), &never, &unwatched));
+    let whom = attribution();
+    let calls = (0..80).map(|_| executors.run(permit(&caller, &web, count()), &whom, &never, &unwatched));
     let started = Instant::now();
     let counts: Vec<u32> = join_all(calls)
         .await
@@ -226,7 +236,11 @@ async fn an_operation_with_a_step_nobody_performs_does_not_begin() {
         let refused = executors()
             .perform(
                 operation(target, steps),
-                Watch { cancel: &CancellationToken::new(), progress: &Progress::default() },
+                Watch {
+                    attribution: &attribution(),
+                    cancel: &CancellationToken::new(),
+                    progress: &Progress::default(),
+                },
             )
             .await;
         assert_eq!(refused.unwrap_err(), ExecError::NoExecutor);
@@ -243,7 +257,7 @@ async fn steps_run_in_order_up_to_the_first_that_did_not_end_by_itself() {
     let raw = executors()
         .perform(
             operation(Some(target("web", 1)), steps),
-            Watch { cancel: &CancellationToken::new(), progress: &Progress::default() },
+            Watch { attribution: &attribution(), cancel: &CancellationToken::new(), progress: &Progress::default() },
         )
         .await
         .unwrap();
@@ -258,7 +272,7 @@ async fn steps_run_in_order_up_to_the_first_that_did_not_end_by_itself() {
     let expected = [
         ("test.note.v1", StepOutcome::Exited(0), "one\n".to_owned()),
         ("test.note.v1", StepOutcome::Exited(3), "two\n".to_owned()),
-        ("test.note.v1", StepOutcome::NotStarted("an argument contains a NUL byte".into()), String::new()),
+        ("test.note.v1", StepOutcome::not_started("an argument contains a NUL byte"), String::new()),
     ];
     assert_eq!(outcomes, expected);
     assert_eq!(fs::read_to_string(file).unwrap(), "one\ntwo\n");

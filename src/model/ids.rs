@@ -63,6 +63,12 @@ text_id!(
     ApprovalId
 );
 
+text_id!(
+    /// Names one job: work on a target that outlives the call that started it. 32 hex digits; its unit on the target is
+    /// `tailops-<id>`.
+    JobId
+);
+
 /// Joins everything that one request caused: HTTP, decision, execution, audit entries, log lines. A UUIDv7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

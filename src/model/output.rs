@@ -58,6 +58,19 @@ pub struct ScriptOutput {
     pub stderr: Captured,
     /// From start to end, queueing left out.
     pub duration: Duration,
+    /// How the target was reached; none for the machine of the gateway.
+    pub wire: Option<Wire>,
+}
+
+/// The connection that a step went over, for the record: what joins it with the target's own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// The login user.
+    pub login: String,
+    /// Fingerprint of the host key that the target proved to have.
+    pub host_key: String,
+    /// What the target's log names the login by: the key id of a certificate, or the fingerprint of a key.
+    pub credential: String,
 }
 
 /// The five ways a step ends. Only `NotStarted` is safe to retry unasked.
@@ -77,7 +90,12 @@ pub enum StepOutcome {
     /// The connection went away; what happened on the target is unknown.
     Lost(String),
     /// It never began.
-    NotStarted(String),
+    NotStarted {
+        /// For programs: `not_started`, or what kept a target from being reached, e.g. `host_key_mismatch`.
+        code: &'static str,
+        /// For people.
+        why: String,
+    },
 }
 
 /// What is known after we asked a command to stop.
@@ -140,6 +158,13 @@ impl Section {
     /// The content as text; empty where the section is missing.
     pub fn text(&self) -> Cow<'_, str> {
         self.content.as_ref().map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default()
+    }
+}
+
+impl StepOutcome {
+    /// It never began, for a reason that has no code of its own.
+    pub fn not_started(why: impl Into<String>) -> Self {
+        Self::NotStarted { code: "not_started", why: why.into() }
     }
 }
 

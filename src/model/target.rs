@@ -1,10 +1,10 @@
 //! A target: something we operate.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{EngagementId, ScopeSet, TargetId};
+use super::{EngagementId, HostKeyPin, ScopeSet, TargetId};
 
 /// How a target is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -86,6 +86,16 @@ pub struct Connection {
     pub username: Option<String>,
     /// Where the key is.
     pub key: Option<KeyReference>,
+    /// An OpenSSH certificate for that key.
+    pub certificate: Option<PathBuf>,
+    /// The host keys it was enrolled with. A host that shows none of them is not talked to.
+    pub host_keys: Vec<HostKeyPin>,
+    /// The stable id of its node on the tailnet, where the network map's host keys of that node may speak for it.
+    pub node: Option<String>,
+    /// The target that it is reached through.
+    pub jump: Option<TargetId>,
+    /// That target, once the registry has found it: of the same engagement, and itself reached by SSH.
+    pub via: Option<Arc<Target>>,
     /// The longest connecting may take.
     pub timeout: Duration,
 }

@@ -133,7 +133,7 @@ impl Pipeline {
             None => None,
             Some(arguments) => {
                 let operation = tool.plan(&arguments, &context)?;
-                Some(self.previewed(who, tool, operation).await?)
+                Some(self.previewed(who, tool, call, operation).await?)
             }
         };
         let (Settled { arguments, world }, preview, exec) = match previewed {
@@ -172,6 +172,7 @@ impl Pipeline {
         &self,
         (caller, rules): (&Caller, &Rules),
         tool: &'static dyn Tool,
+        call: &ToolCall,
         operation: Operation,
     ) -> Result<(Content, Vec<Execution>), CallError> {
         if !operation.dry_run || operation.effect != Effect::Read {
@@ -182,7 +183,7 @@ impl Pipeline {
             Some(Step::Gateway(_)) => self.answers.run(caller, rules, permit).await?,
             _ => {
                 let (cancel, progress) = Default::default();
-                self.executors.run(permit, &cancel, &progress).await?
+                self.executors.run(permit, &call.attribution(caller), &cancel, &progress).await?
             }
         };
         let exec = reply::executions(&raw);

@@ -122,7 +122,7 @@ impl CallError {
                 StepOutcome::Stopped { limit: "cancelled", .. } => "cancelled",
                 StepOutcome::Stopped { .. } => "output_limit",
                 StepOutcome::Lost(_) => "unknown_outcome",
-                StepOutcome::NotStarted(_) => "not_started",
+                StepOutcome::NotStarted { code, .. } => code,
             },
             Self::Unavailable(_) => "unavailable",
             Self::Internal => "internal",
@@ -207,7 +207,7 @@ impl CallError {
                 format!("{}: {error}", self.message())
             }
             Self::Unapproved { why: Unapproved::BreakGlass { why, .. }, .. } => format!("{}: {why}", self.message()),
-            Self::Unfinished { outcome: StepOutcome::NotStarted(why) | StepOutcome::Lost(why), .. } => {
+            Self::Unfinished { outcome: StepOutcome::NotStarted { why, .. } | StepOutcome::Lost(why), .. } => {
                 format!("{}: {why}", self.message())
             }
             _ => self.message().into_owned(),
@@ -232,9 +232,9 @@ fn unfinished(outcome: &StepOutcome, changes: bool) -> String {
             format!("{why}; {how}")
         }
         StepOutcome::Lost(_) => "the connection was lost; whether the step ran is unknown".to_owned(),
-        StepOutcome::NotStarted(_) => "the step could not be started".to_owned(),
+        StepOutcome::NotStarted { .. } => "the step could not be started".to_owned(),
     };
-    let started = !matches!(outcome, StepOutcome::NotStarted(_));
+    let started = !matches!(outcome, StepOutcome::NotStarted { .. });
     if changes && started { format!("{what}; look at the target before trying again") } else { what }
 }
 

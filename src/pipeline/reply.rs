@@ -212,7 +212,7 @@ fn script_that_ran(script: &ScriptOutput) -> Execution {
         StepOutcome::Signalled(signal) => (format!("signalled:{signal}"), None),
         StepOutcome::Stopped { limit, stopped } => (format!("stopped:{limit}:{stopped:?}").to_lowercase(), None),
         StepOutcome::Lost(_) => ("lost".to_owned(), None),
-        StepOutcome::NotStarted(_) => ("not_started".to_owned(), None),
+        StepOutcome::NotStarted { code, .. } => ((*code).to_owned(), None),
     };
     Execution {
         template_id: script.template_id,

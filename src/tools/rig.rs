@@ -237,6 +237,7 @@ pub(super) fn printed(
         stdout: captured(stdout),
         stderr: captured(stderr),
         duration: Duration::ZERO,
+        wire: None,
     }
 }
 

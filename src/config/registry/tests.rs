@@ -187,7 +187,18 @@ prop_compose! {
         ]),
         timeout in 1u64..=300,
     ) -> Connection {
-        Connection { host, port, username, key, timeout: Duration::from_secs(timeout) }
+        Connection {
+            host,
+            port,
+            username,
+            key,
+            certificate: None,
+            host_keys: Vec::new(),
+            node: None,
+            jump: None,
+            via: None,
+            timeout: Duration::from_secs(timeout),
+        }
     }
 }
 

@@ -75,13 +75,17 @@ async fn an_argument_that_cannot_be_passed_starts_nothing() {
     let body = ": > \"$1\"";
 
     let output = run(body, &[mark.to_str().unwrap(), "a\0b"]).await;
-    assert!(matches!(&output.outcome, StepOutcome::NotStarted(why) if why.contains("NUL")), "{:?}", output.outcome);
+    assert!(
+        matches!(&output.outcome, StepOutcome::NotStarted { why, .. } if why.contains("NUL")),
+        "{:?}",
+        output.outcome
+    );
     assert_eq!(output.argv_sha256, "");
 
     // The kernel takes no single argument of more than 128 KiB, and the line is one.
     let output = run(body, &[mark.to_str().unwrap(), &"a".repeat(200 << 10)]).await;
     assert!(
-        matches!(&output.outcome, StepOutcome::NotStarted(why) if why.contains("too long")),
+        matches!(&output.outcome, StepOutcome::NotStarted { why, .. } if why.contains("too long")),
         "{:?}",
         output.outcome
     );
@@ -286,7 +290,7 @@ async fn cancelling_stops_the_group() {
     assert!(!pids(&fs::read_to_string(&file).unwrap()).into_iter().any(alive));
 
     let again = local.perform(&script, LONG, &cancel, &unwatched).await;
-    assert_eq!(again.outcome, StepOutcome::NotStarted("the call was cancelled".into()));
+    assert_eq!(again.outcome, StepOutcome::not_started("the call was cancelled"));
     assert!(has_lines(&file, 2), "it ran although it was cancelled before");
 }
 
