@@ -69,15 +69,20 @@ pub fn turn() -> Option<Turn> {
     Some(Turn { lab, _guard: guard })
 }
 
-/// Whether the lab cannot be on this machine; says so on standard error, past the capture of tests' output.
+/// Whether the lab cannot be on this machine.
+pub fn is_skipped() -> bool {
+    skipped(&MISSING, "test of the tailnet lab", parts::missing)
+}
+
+/// Whether something is `missing` for every `test`, which is looked for once; says so on standard error, past the capture
+/// of tests' output.
 ///
 /// Fails where the environment says that this is CI: what did not run has not passed.
-pub fn is_skipped() -> bool {
-    let missing = MISSING.get_or_init(|| {
-        let missing = parts::missing();
+pub fn skipped(once: &OnceLock<Option<String>>, test: &str, missing: impl FnOnce() -> Option<String>) -> bool {
+    let missing = once.get_or_init(|| {
+        let missing = missing();
         if let Some(reason) = &missing {
-            let _ =
-                writeln!(std::io::stderr(), "lab: every test of the tailnet lab is skipped: {reason} (docs/lab.md)");
+            let _ = writeln!(std::io::stderr(), "lab: every {test} is skipped: {reason} (docs/lab.md)");
         }
         missing
     });

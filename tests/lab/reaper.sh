@@ -32,4 +32,8 @@ done
 for name in $(namespaces); do
     ip netns del "$name"
 done
+# The control groups of hosts, empty now: the inner ones first.
+for group in /sys/fs/cgroup/"$prefix"* /sys/fs/cgroup/systemd/"$prefix"* /sys/fs/cgroup/unified/"$prefix"*; do
+    [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} \;
+done
 rm -rf -- "$directory"

@@ -1,0 +1,209 @@
+//! The fleet that the tests of remote hosts share: three real hosts on the tailnet, and a gateway on a node of its own
+//! that operates them over SSH. One test has it at a time, as it has the lab.
+
+mod cuts;
+mod impostors;
+mod races;
+mod reads;
+mod services;
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    client::{self, Answer, http},
+    control::Owner,
+    gateway::Gateway,
+    host::{self, Host, keygen},
+    lab::{Lab, skipped, turn},
+    node::{Mode, Node},
+    policy::{self, PORT},
+    site::host_section,
+    wait::{until, until_some},
+};
+
+/// Hosts and their gateway.
+pub struct Fleet {
+    pub lab: &'static Lab,
+    /// Where the gateway runs: tagged tag:tailops.
+    pub ops: Node,
+    pub gateway: Gateway,
+    pub web1: Host,
+    pub web2: Host,
+    pub db1: Host,
+    /// The agent's: bob answers for it.
+    token: String,
+    /// How many records there were when the present test began.
+    before: usize,
+}
+
+/// The login user of every host.
+pub const USER: &str = "tailops";
+/// How long a call may take: as long as a step may, and what it takes to find that a host has gone.
+const LONG: Duration = Duration::from_secs(90);
+/// The only directory of files of every host.
+pub const FILES: &str = "/srv/files";
+
+static FLEET: Mutex<Option<Fleet>> = Mutex::new(None);
+static MISSING: OnceLock<Option<String>> = OnceLock::new();
+
+/// Lends `work` the fleet, in its turn: every host is up, enrolled with the key it has, and logged in to by key.
+pub fn lend(work: impl FnOnce(&mut Fleet)) {
+    if skipped(&MISSING, "test of hosts in the lab", host::missing) {
+        return;
+    }
+    let Some(lab) = turn() else { return };
+    // What a test that failed has left is put right before the next.
+    let mut fleet = FLEET.lock().unwrap_or_else(PoisonError::into_inner);
+    let fleet = fleet.get_or_insert_with(|| Fleet::start(lab.lab));
+    fleet.begin();
+    work(fleet);
+}
+
+impl Fleet {
+    fn start(lab: &'static Lab) -> Self {
+        let base = host::base();
+        let join = |name, tag| Node::join(&lab.parts, &lab.control, lab.run.machine(name), Owner::Tag(tag), Mode::Tun);
+        let (ops, hosts) = std::thread::scope(|scope| {
+            let ops = scope.spawn(|| join("ops", "tag:tailops"));
+            let hosts = ["web1", "web2", "db1"].map(|name| {
+                let base = &base;
+                scope.spawn(move || Host::boot(join(name, "tag:web"), base))
+            });
+            (ops.join().unwrap(), hosts.map(|host| host.join().unwrap()))
+        });
+        let [web1, web2, db1] = hosts;
+        keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "gateway", "-f", key_file(&ops).to_str().unwrap()]);
+        let gateway = Gateway::start(&ops.machine, &host_section(&ops), "");
+        let token = gateway.mint(&["--scopes", "admin", "--bind", "tag:mcp-client", "--owner", "bob@example.com"]);
+        let fleet = Self { lab, ops, gateway, web1, web2, db1, token, before: 0 };
+        for host in fleet.hosts() {
+            fleet.prepare(host);
+            fleet.ops.until_acquainted(&host.node);
+        }
+        fleet
+    }
+
+    pub fn hosts(&self) -> [&Host; 3] {
+        [&self.web1, &self.web2, &self.db1]
+    }
+
+    /// What a gateway needs on a host: a user, its key, its rights.
+    fn prepare(&self, host: &Host) {
+        let key = fs::read_to_string(key_file(&self.ops).with_extension("pub")).unwrap();
+        host.sh(&format!(
+            "useradd --create-home --groups systemd-journal --shell /bin/sh {USER}
+             install -d -m 0700 -o {USER} -g {USER} /home/{USER}/.ssh
+             install -d -m 0755 -o {USER} -g {USER} {FILES}
+             echo 'restrict {}' >/home/{USER}/.ssh/authorized_keys
+             chown {USER}: /home/{USER}/.ssh/authorized_keys
+             echo '{USER} ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/{USER}
+             chmod 0440 /etc/sudoers.d/{USER}",
+            key.trim()
+        ));
+        host.configure_sshd("PasswordAuthentication no\n");
+    }
+
+    /// Begins a test.
+    fn begin(&mut self) {
+        for host in self.hosts() {
+            host.restore();
+            self.ops.until_acquainted(&host.node);
+        }
+        self.lab.control.set_policy(&self::policy());
+        self.enrol(&[]);
+        let (agent, url) = (&self.lab.agent, self.url());
+        let granted = || {
+            let answer = agent.machine.call(&url, Some(&self.token), "token_inspect", json!({})).ok()?;
+            let grants = &answer.body["result"]["structuredContent"]["data"]["peer"]["grants"];
+            grants.to_string().contains("\"admin\"").then_some(())
+        };
+        until_some("the agent has its rights", granted);
+        for host in self.hosts() {
+            let answered = || self.call("host_inspect", of(host, json!({}))).body["result"]["isError"] != true;
+            until(&format!("{} answers", host.name()), answered);
+        }
+        self.before = self.gateway.records().len();
+    }
+
+    /// Puts the hosts into the registry, each with the host key it has now; `other` are entries that differ from that.
+    #[track_caller]
+    pub fn enrol(&self, other: &[(&str, Value)]) {
+        let entries = self.hosts().map(|host| (host.name().to_owned(), self.entry(host)));
+        let mut targets: serde_json::Map<String, Value> = entries.into_iter().collect();
+        targets.extend(other.iter().map(|(name, entry)| ((*name).to_owned(), entry.clone())));
+        let file = json!({"version": "1.0", "targets": targets});
+        let path = self.ops.machine.write("registry.yaml", &serde_json::to_string_pretty(&file).unwrap());
+        self.gateway.run(&["target", "import", "--prune", path.to_str().unwrap()]);
+    }
+
+    /// A host as it stands in the registry.
+    #[track_caller]
+    pub fn entry(&self, host: &Host) -> Value {
+        json!({
+            "id": host.name(),
+            "type": "remote",
+            "executor": "ssh",
+            "connection": {
+                "host": host.node.dns_name(),
+                "username": USER,
+                "key_path": key_file(&self.ops),
+                "host_keys": [host.fingerprint()],
+                "timeout": 10,
+            },
+            "capabilities": ["system:admin", "log:read", "network:diag", "file:write"],
+            "constraints": {"timeout": 60, "concurrency": 8, "sudo_policy": "limited", "roots": [FILES]},
+            "metadata": {"tags": ["lab"]},
+        })
+    }
+
+    /// Where MCP clients connect.
+    pub fn url(&self) -> String {
+        format!("http://{}:{PORT}/mcp", self.ops.ipv4())
+    }
+
+    /// The agent calls a tool.
+    #[track_caller]
+    pub fn call(&self, tool: &str, arguments: Value) -> Answer {
+        let (url, token) = (self.url(), Some(self.token.as_str()));
+        let calling = async || {
+            let http = http().timeout(LONG).build().unwrap();
+            client::call(&http, &url, token, tool, arguments).await.unwrap()
+        };
+        self.lab.agent.machine.visit(calling)
+    }
+
+    /// Every record of the present test, oldest first.
+    pub fn records(&self) -> Vec<Value> {
+        self.gateway.records().split_off(self.before)
+    }
+
+    /// The last record of those that `are` so.
+    #[track_caller]
+    pub fn last_record(&self, are: impl Fn(&Value) -> bool) -> Value {
+        until_some("there is such a record", || self.records().into_iter().rfind(|record| are(record)))
+    }
+}
+
+/// Agents may do anything, as far as people agree; alice may agree.
+fn policy() -> String {
+    let agents = policy::gateway(&["tag:mcp-client"], json!({"scopes": ["admin"]}));
+    policy::with(&[policy::alice(), agents, policy::targets()])
+}
+
+/// What the gateway logs in with.
+pub fn key_file(ops: &Node) -> PathBuf {
+    ops.machine.directory.join("login")
+}
+
+/// The arguments of a call on `host`.
+pub fn of(host: &Host, mut more: Value) -> Value {
+    more.as_object_mut().unwrap().insert("target".to_owned(), host.name().into());
+    more
+}
