@@ -146,7 +146,7 @@ impl App {
             Arc::new(Standing::new(store.clone(), audit.clone(), rules.clone(), clock.clone(), config.clone()));
         store.set_meta(reload::FACTS, &registry_facts(config)).await?;
         store.forget_reloads(clock.now()).await?;
-        let ssh = Ssh::open(config.ssh.clone(), config.exec, node.clone(), clock.clone());
+        let ssh = Ssh::open(config.ssh.clone(), config.exec, node.clone(), clock.clone()).telling(audit.clone());
         let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver).reaching_by(ssh);
         let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
         let webhooks = Arc::new(Webhooks::open(&config.approvals, clock.clone())?);

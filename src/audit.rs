@@ -5,6 +5,7 @@
 //! gate stays closed until recording works again.
 
 mod agreed;
+mod alarms;
 mod entry;
 mod fold;
 mod gate;
@@ -17,6 +18,7 @@ mod writer;
 use std::{sync::Arc, time::Duration};
 
 pub use agreed::{ApprovalCheck, Checked};
+pub use alarms::{HostAlert, host_alerts};
 pub use entry::{Entry, Outcome};
 use futures_util::future::BoxFuture;
 pub use gate::Unrecorded;
@@ -64,6 +66,8 @@ pub struct Audit {
     writer: Writer,
     gate: Arc<Gate>,
     folds: Folds,
+    /// Apart from refusals, which peers can make at will.
+    alarms: Folds,
     reader: LeafReader,
     guard: Arc<Guard>,
     clock: Arc<dyn Clock>,
@@ -104,7 +108,15 @@ impl Audit {
         let gate = Arc::new(Gate::default());
         let last = CancellationToken::new();
         let (writer, task) = Writer::start(store.clone(), gate.clone(), clock.clone(), last.clone()).await?;
-        let audit = Arc::new(Self { writer, gate, folds: Folds::new(folding), reader, guard, clock });
+        let audit = Arc::new(Self {
+            writer,
+            gate,
+            folds: Folds::new(folding),
+            alarms: Folds::new(alarms::folding(folding)),
+            reader,
+            guard,
+            clock,
+        });
         audit.close_interrupted().await?;
         let folder = tokio::spawn(fold::flush_until(audit.clone(), stop));
         let task = tokio::spawn(async move {

@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use self::{local::Local, probe::Prober, queue::Queue};
 pub use self::{
     probe::{Resolver, SystemResolver},
-    ssh::{Ssh, SshFault},
+    ssh::{
+        Alarms, HostAlarm, NotAList, RevokedKeys, ScannedCertificate, ScannedKey, Ssh, SshFault, host_matches, scan,
+    },
 };
 use crate::{
     config::Exec,

@@ -74,7 +74,8 @@ pub(super) async fn flush_until(audit: Arc<Audit>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(period);
     loop {
         let stopping = stop.run_until_cancelled(tick.tick()).await.is_none();
-        for record in audit.folds.due(audit.clock.now(), stopping) {
+        let now = audit.clock.now();
+        for record in audit.folds.due(now, stopping).into_iter().chain(audit.alarms.due(now, stopping)) {
             let mut leaf = Leaf::of(record);
             leaf.owed = true;
             let _ = audit.writer.append(leaf).await;

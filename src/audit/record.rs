@@ -222,7 +222,7 @@ impl PeerFacts {
 }
 
 impl Record {
-    fn new(kind: &'static str, correlation_id: CorrelationId, timestamp: Timestamp) -> Self {
+    pub(super) fn new(kind: &'static str, correlation_id: CorrelationId, timestamp: Timestamp) -> Self {
         Self {
             approval: None,
             approved: false,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::store::{LeafReader, StoreError, StoredLeaf};
 
@@ -53,43 +53,62 @@ struct Peer {
 }
 
 #[derive(Deserialize)]
-struct Fold {
-    count: u64,
-    last: Option<Timestamp>,
+struct Moment {
+    timestamp: Option<Timestamp>,
+}
+
+/// What was only counted.
+#[derive(Deserialize)]
+pub(super) struct Fold {
+    pub(super) count: u64,
+    pub(super) last: Option<Timestamp>,
 }
 
 /// Who showed tokens of others, by stable id, at `since` and later; since ever where it is none.
+pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTreeMap<String, Stray>, StoreError> {
+    let mut found: BTreeMap<String, Stray> = BTreeMap::new();
+    newest_first(reader, KEY, since, |facts: Facts| {
+        if facts.binding.is_some() {
+            count(&mut found, facts, since);
+        }
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Hands every record that holds `key` to `take`, the newest first.
 ///
 /// Reads the log from its end, and stops where some 2000 records in a row are older than `since`: asking for the last
 /// day costs what the last day recorded, and a clock that was wrong for a while hides little.
-pub async fn strays(reader: &LeafReader, since: Option<Timestamp>) -> Result<BTreeMap<String, Stray>, StoreError> {
-    let mut found: BTreeMap<String, Stray> = BTreeMap::new();
+pub(super) async fn newest_first<F: DeserializeOwned>(
+    reader: &LeafReader,
+    key: &str,
+    since: Option<Timestamp>,
+    mut take: impl FnMut(F),
+) -> Result<(), StoreError> {
     let enough = since.and_then(|since| since.checked_sub(DISORDER).ok());
     let mut before = i64::MAX;
     loop {
         let leaves = reader.before(before, BATCH).await?;
-        let Some(oldest) = leaves.last() else { return Ok(found) };
+        let Some(oldest) = leaves.last() else { return Ok(()) };
         before = oldest.seq;
         // What does not even hold the key need not be understood.
-        for leaf in leaves.iter().filter(|leaf| leaf.leaf.contains(KEY)) {
-            let facts = facts(leaf)?;
-            if facts.binding.is_some() {
-                count(&mut found, facts, since);
-            }
+        for leaf in leaves.iter().filter(|leaf| leaf.leaf.contains(key)) {
+            take(facts(leaf)?);
         }
         if let Some(enough) = enough {
             let mut old = true;
             for leaf in &leaves {
-                old &= facts(leaf)?.timestamp.is_some_and(|at| at < enough);
+                old &= facts::<Moment>(leaf)?.timestamp.is_some_and(|at| at < enough);
             }
             if old {
-                return Ok(found);
+                return Ok(());
             }
         }
     }
 }
 
-fn facts(leaf: &StoredLeaf) -> Result<Facts, StoreError> {
+fn facts<F: DeserializeOwned>(leaf: &StoredLeaf) -> Result<F, StoreError> {
     serde_json::from_str(&leaf.leaf).map_err(|_| StoreError::Damaged { table: "audit_leaf", column: "leaf" })
 }
 

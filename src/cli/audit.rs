@@ -1,18 +1,19 @@
 //! `tailops audit`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufWriter, Write},
     path::Path,
 };
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{Exit, block_on, check_approval, data_directory, existing_store, say, table};
 use crate::{
-    audit::{Counts, Dimension, Export, Stray, Usage, strays},
+    audit::{Counts, Dimension, Export, HostAlert, Stray, Usage, host_alerts, strays},
     config::did_you_mean,
     model::{AuditFilter, Clock, SystemClock, parse_duration},
     tools,
@@ -32,7 +33,8 @@ pub(super) enum Command {
     },
     /// Find records: of every tenant, oldest first
     Query(Query),
-    /// Tokens that were shown by other peers than those they are bound to, counted by node; and open reviews
+    /// Tokens that were shown by other peers than those they are bound to, counted by node; hosts that are not those that
+    /// were enrolled, by target; and open reviews
     Alerts {
         /// Not before: a duration such as 24h, or a time such as 2026-01-31T08:00:00Z
         #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -143,10 +145,12 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
             }
             Command::Alerts { since, json } => {
                 let strays = strays(&reader, since).await?;
+                let hosts = host_alerts(&reader, since).await?;
                 if json {
-                    say(alerts(&strays))?;
+                    say(alerts(&strays, &hosts))?;
                 } else {
                     show_alerts(strays)?;
+                    show_hosts(hosts)?;
                     show_reviews(store.open_reviews().await?)?;
                 }
             }
@@ -194,14 +198,18 @@ fn row(record: &Value) -> Vec<String> {
     vec![text("timestamp"), text("status"), tool, text("target"), text("subject"), text("code"), why]
 }
 
-fn alerts(strays: &BTreeMap<String, Stray>) -> Value {
-    Value::from_iter(strays.iter().map(|(id, stray)| {
-        let mut object = serde_json::to_value(stray).unwrap_or_default();
-        if let Some(object) = object.as_object_mut() {
-            object.insert("node_id".to_owned(), Value::from(id.as_str()));
-        }
-        object
-    }))
+fn alerts(strays: &BTreeMap<String, Stray>, hosts: &BTreeMap<String, HostAlert>) -> Value {
+    let strays = strays.iter().map(|(id, stray)| keyed("node_id", id, stray));
+    Value::from_iter(strays.chain(hosts.iter().map(|(id, host)| keyed("target", id, host))))
+}
+
+/// `value` as an object that says whose it is.
+fn keyed(key: &str, id: &str, value: &impl Serialize) -> Value {
+    let mut object = serde_json::to_value(value).unwrap_or_default();
+    if let Some(object) = object.as_object_mut() {
+        object.insert(key.to_owned(), Value::from(id));
+    }
+    object
 }
 
 fn show_alerts(strays: BTreeMap<String, Stray>) -> io::Result<()> {
@@ -212,6 +220,21 @@ fn show_alerts(strays: BTreeMap<String, Stray>) -> io::Result<()> {
         vec![id, stray.node.unwrap_or_default(), who, stray.count.to_string(), last, tokens]
     });
     table(&["NODE ID", "NODE", "USER OR TAGS", "TIMES", "LAST", "TOKENS"], lines)
+}
+
+/// Hosts that showed other keys than they were enrolled with. Says nothing where there are none.
+fn show_hosts(hosts: BTreeMap<String, HostAlert>) -> io::Result<()> {
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    say("")?;
+    let lines = hosts.into_iter().map(|(id, alert)| {
+        let place = format!("{}:{}", alert.host.unwrap_or_default(), alert.port.unwrap_or_default());
+        let last = alert.last.map_or_else(|| "-".to_owned(), |last| format!("{last:.0}"));
+        let joined = |words: BTreeSet<String>| words.into_iter().collect::<Vec<_>>().join(",");
+        vec![id, place, joined(alert.codes), alert.count.to_string(), last, joined(alert.shown)]
+    });
+    table(&["TARGET", "HOST", "WHAT", "TIMES", "LAST", "KEYS SHOWN"], lines)
 }
 
 /// What else somebody has to look at.

@@ -4,6 +4,7 @@
 //! away. Sends the same command line and input as the local backend does. Never learns a host's key by itself, never
 //! sends a command twice.
 
+mod alarm;
 mod algorithms;
 mod channel;
 mod connect;
@@ -11,6 +12,8 @@ mod fault;
 mod handler;
 mod login;
 mod route;
+mod scan;
+mod tether;
 mod trust;
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +22,12 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use self::connect::Session;
-pub use self::fault::SshFault;
+pub use self::{
+    alarm::{Alarms, HostAlarm},
+    fault::SshFault,
+    scan::{ScannedCertificate, ScannedKey, scan},
+    trust::{NotAList, RevokedKeys, host_matches},
+};
 use super::{Executor, Run, capture::Capture, launch::Launch};
 use crate::{
     config,
@@ -32,13 +40,19 @@ pub struct Ssh {
     settings: config::Ssh,
     exec: config::Exec,
     node: Arc<dyn Node>,
-    _clock: Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
+    alarms: Option<Arc<dyn Alarms>>,
 }
 
 impl Ssh {
     /// Through `node`, with output bounded by `exec`.
     pub fn open(settings: config::Ssh, exec: config::Exec, node: Arc<dyn Node>, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, exec, node, _clock: clock }
+        Self { settings, exec, node, clock, alarms: None }
+    }
+
+    /// The same, with `alarms` told of hosts that are not who they should be.
+    pub fn telling(self, alarms: Arc<dyn Alarms>) -> Self {
+        Self { alarms: Some(alarms), ..self }
     }
 
     async fn perform(&self, run: Run<'_>) -> ScriptOutput {

@@ -7,13 +7,10 @@ use std::{
 
 use russh::client;
 use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 
 use super::{
-    Ssh, SshFault, algorithms,
-    handler::{Handler, Verdict},
-    login::Login,
-    route,
-    trust::Trust,
+    Ssh, SshFault, alarm::Bell, algorithms, handler::Handler, login::Login, route, tether::tether, trust::Trust,
 };
 use crate::model::{Attribution, Target, Wire};
 
@@ -25,6 +22,8 @@ pub(super) struct Session {
     pub(super) handle: client::Handle<Handler>,
     /// For the record.
     pub(super) wire: Wire,
+    /// Ends the connection with the session, whatever the host does.
+    _tether: DropGuard,
 }
 
 /// Connects to `target` and logs in.
@@ -33,32 +32,34 @@ pub(super) async fn connect(ssh: &Ssh, target: &Target, attribution: &Attributio
     let connection = registered.and_then(|registered| registered.connection.as_ref());
     let connection = connection.ok_or(SshFault::NoConnection)?;
     let login = Login::of(&ssh.settings, connection, attribution)?;
-    let trust = Trust::of(connection);
+    let trust = Trust::of(&ssh.settings, connection, &ssh.node.status())?;
     let config = Arc::new(client::Config {
-        preferred: algorithms::preferred(trust.pins()),
+        preferred: trust.preferred(),
         window_size: WINDOW,
         keepalive_interval: Some(ssh.settings.keepalive),
         keepalive_max: 3,
         nodelay: true,
         ..client::Config::default()
     });
-    let verdict = Verdict::default();
-    let handler = Handler { trust, verdict: verdict.clone() };
+    let bell = Bell::of(ssh.alarms.clone(), target, attribution);
+    let (handler, verdict) = Handler::new(trust, bell, ssh.clock.clone());
     let shaken = within(connection.timeout, "connecting", async {
-        let bytes = route::open(&*ssh.node, connection).await?;
-        Ok(client::connect_stream(config, bytes, handler).await?)
+        let (bytes, tether) = tether(route::open(&*ssh.node, connection).await?);
+        let handle = client::connect_stream(config, bytes, handler).await?;
+        algorithms::signed_well(handle.agent_session_binding())?;
+        Ok((handle, tether))
     })
     .await;
     let verdict = verdict.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (mut handle, host_key) = match (shaken, verdict) {
+    let ((mut handle, _tether), proven) = match (shaken, verdict) {
         (_, Some(Err(fault))) => return Err(fault),
         (Err(fault), _) => return Err(fault),
-        (Ok(handle), Some(Ok(host_key))) => (handle, host_key),
+        (Ok(shaken), Some(Ok(proven))) => (shaken, proven),
         (Ok(_), None) => return Err(SshFault::HostKeyUnknown { shown: "none".to_owned() }),
     };
     within(ssh.settings.auth_timeout, "logging in", login.authenticate(&mut handle)).await?;
-    let wire = Wire { login: login.user.clone(), host_key, credential: login.credential() };
-    Ok(Session { handle, wire })
+    let wire = Wire { login: login.user.clone(), host_key: proven.fingerprint, credential: login.credential() };
+    Ok(Session { handle, wire, _tether })
 }
 
 async fn within<T>(

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::algorithms;
 use crate::tailnet::DialError;
 
 /// Why there is no connection to a target.
@@ -28,10 +29,30 @@ pub enum SshFault {
         /// What it was enrolled with.
         enrolled: String,
     },
+    /// The host shows a certificate that does not count, with a key that nothing else speaks for.
+    #[error("the host shows the key {shown} with a certificate that does not count: {why}")]
+    HostCertificate {
+        /// Fingerprint and algorithm of the key in it.
+        shown: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The host shows a key or a certificate that was revoked.
+    #[error("the host shows the key {shown}, which was revoked, itself or its certificate")]
+    HostKeyRevoked {
+        /// Fingerprint and algorithm of the key.
+        shown: String,
+    },
+    /// The list of what was revoked cannot be read, so no key can be said to count.
+    #[error("the list of revoked keys cannot be used, so no host is trusted: {0}")]
+    Revocations(String),
+    /// An authority for host certificates has a key that is none.
+    #[error("the key of an authority for host certificates cannot be used: {0}")]
+    HostAuthority(String),
     /// No algorithm that is safe is offered by both sides.
     #[error("the host offers no {what} that is safe: {offered}")]
     WeakAlgorithms {
-        /// Of what kind: `key exchange`, `host key`, `cipher`, `MAC`.
+        /// Of what kind, e.g. `key exchange`, `host key`, `cipher`, `MAC`.
         what: &'static str,
         /// What it offers.
         offered: String,
@@ -56,7 +77,7 @@ pub enum SshFault {
     Io(#[from] io::Error),
     /// The host broke the protocol or hung up.
     #[error("the connection failed: {0}")]
-    Protocol(#[from] russh::Error),
+    Protocol(russh::Error),
 }
 
 impl SshFault {
@@ -66,10 +87,20 @@ impl SshFault {
             Self::NoConnection => "no_connection",
             Self::HostKeyUnknown { .. } => "host_key_unknown",
             Self::HostKeyMismatch { .. } => "host_key_mismatch",
+            Self::HostCertificate { .. } => "host_certificate_invalid",
+            Self::HostKeyRevoked { .. } => "host_key_revoked",
+            Self::Revocations(_) => "revocation_unreadable",
+            Self::HostAuthority(_) => "host_authority_unusable",
             Self::WeakAlgorithms { .. } => "weak_algorithms",
             Self::Credential(_) => "credential_unusable",
             Self::AuthRefused { .. } => "login_refused",
             Self::Timeout(_) | Self::Dial(_) | Self::Io(_) | Self::Protocol(_) => "unreachable",
         }
+    }
+}
+
+impl From<russh::Error> for SshFault {
+    fn from(error: russh::Error) -> Self {
+        algorithms::nothing_in_common(&error).unwrap_or(Self::Protocol(error))
     }
 }

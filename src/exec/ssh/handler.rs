@@ -1,38 +1,78 @@
 //! What the SSH client asks us while a connection lives: whether it is the right host, and nothing else. Every channel
-//! that a host wants to open towards us is refused.
+//! that a host wants to open towards us is refused, what it says before the login is counted and dropped, and the keys
+//! it announces are never learnt.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::{
     Channel, ChannelOpenFailure,
     client::{self, ChannelOpenHandle, Msg},
-    keys::PublicKeyOrCertificate,
+    keys::{PublicKey, PublicKeyOrCertificate},
 };
 
-use super::{SshFault, trust::Trust};
+use super::{
+    SshFault,
+    alarm::Bell,
+    trust::{Proven, Trust},
+};
+use crate::model::Clock;
 
-/// What the handshake found: the fingerprint of the host's key, or why it was refused.
-pub(super) type Verdict = Arc<Mutex<Option<Result<String, SshFault>>>>;
+/// What a host may say before the login, in bytes.
+const MOST_BANNER: usize = 64 << 10;
+
+/// What the handshake found: the proof, or why the host was refused.
+pub(super) type Verdict = Arc<Mutex<Option<Result<Proven, SshFault>>>>;
 
 /// Our side of one connection.
 pub(super) struct Handler {
-    pub(super) trust: Trust,
-    pub(super) verdict: Verdict,
+    trust: Trust,
+    bell: Bell,
+    clock: Arc<dyn Clock>,
+    verdict: Verdict,
+    /// Bytes that the host said before the login.
+    banner: usize,
+}
+
+impl Handler {
+    /// Lets in a host that `trust` trusts; another one is told of by `bell`. Where the verdict will be found.
+    pub(super) fn new(trust: Trust, bell: Bell, clock: Arc<dyn Clock>) -> (Self, Verdict) {
+        let verdict = Verdict::default();
+        (Self { trust, bell, clock, verdict: verdict.clone(), banner: 0 }, verdict)
+    }
 }
 
 /// What a host asked for and does not get.
-async fn refuse(reply: ChannelOpenHandle) {
+async fn refuse(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
     reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+    Ok(())
 }
 
 impl client::Handler for Handler {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let verdict = self.trust.check(shown);
-        let trusted = verdict.is_ok();
-        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
+        let checked = self.trust.check(shown, self.clock.now());
+        if let Err(fault) = &checked {
+            self.bell.ring(&self.trust, fault).await;
+        }
+        let trusted = checked.is_ok();
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(checked);
         Ok(trusted)
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut client::Session) -> Result<(), Self::Error> {
+        // Each costs at least its message.
+        self.banner = self.banner.saturating_add(banner.len().max(64));
+        if self.banner > MOST_BANNER { Err(russh::Error::PacketSize(self.banner)) } else { Ok(()) }
+    }
+
+    async fn openssh_ext_host_keys_announced(
+        &mut self,
+        _: Vec<PublicKey>,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        // Enrolling a key is an act of people.
+        Ok(())
     }
 
     async fn server_channel_open_forwarded_tcpip(
@@ -45,8 +85,7 @@ impl client::Handler for Handler {
         reply: ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
-        refuse(reply).await;
-        Ok(())
+        refuse(reply).await
     }
 
     async fn server_channel_open_forwarded_streamlocal(
@@ -56,8 +95,7 @@ impl client::Handler for Handler {
         reply: ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
-        refuse(reply).await;
-        Ok(())
+        refuse(reply).await
     }
 
     async fn server_channel_open_agent_forward(
@@ -66,7 +104,58 @@ impl client::Handler for Handler {
         reply: ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
-        refuse(reply).await;
-        Ok(())
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply).await
+    }
+
+    async fn server_channel_open_unknown(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply).await
     }
 }
