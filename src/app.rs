@@ -27,7 +27,7 @@ use crate::{
     audit::{Audit, FoldSettings},
     auth::{Authenticator, KeyError},
     config::{ClearListener, Config},
-    exec::{Executors, Resolver, Ssh, SystemResolver},
+    exec::{AuthorityFault, Credentials, Executors, Resolver, Ssh, SystemResolver},
     fleet::stored_targets,
     guard::{Guard, GuardLimits},
     http::{self, CONTROL, Certificates, Control, Desk, Front, Lines, Threads, TlsFault},
@@ -89,6 +89,9 @@ pub enum StartError {
     /// Those who are to be told of questions cannot be.
     #[error(transparent)]
     Notify(#[from] NotifyFault),
+    /// The gateway cannot make certificates for logins.
+    #[error(transparent)]
+    Authority(#[from] AuthorityFault),
     /// Relays cannot be told from peers.
     #[error(
         "http.trusted_proxies: the daemon has no network device of its own, so connections of peers come from the same \
@@ -100,7 +103,10 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration has to be changed.
     pub fn is_of_configuration(&self) -> bool {
-        matches!(self, Self::Rules(_) | Self::Clear(_) | Self::Tls(_) | Self::Notify(_) | Self::Relays)
+        matches!(
+            self,
+            Self::Rules(_) | Self::Clear(_) | Self::Tls(_) | Self::Notify(_) | Self::Authority(_) | Self::Relays
+        )
     }
 }
 
@@ -146,7 +152,10 @@ impl App {
             Arc::new(Standing::new(store.clone(), audit.clone(), rules.clone(), clock.clone(), config.clone()));
         store.set_meta(reload::FACTS, &registry_facts(config)).await?;
         store.forget_reloads(clock.now()).await?;
-        let ssh = Ssh::open(config.ssh.clone(), config.exec, node.clone(), clock.clone()).telling(audit.clone());
+        let credentials = Credentials::open(&config.ssh)?;
+        let ssh = Ssh::open(config.ssh.clone(), config.exec, node.clone(), clock.clone())
+            .logging_in_with(credentials)
+            .telling(audit.clone());
         let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver).reaching_by(ssh);
         let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
         let webhooks = Arc::new(Webhooks::open(&config.approvals, clock.clone())?);

@@ -21,7 +21,8 @@ use self::{local::Local, probe::Prober, queue::Queue};
 pub use self::{
     probe::{Resolver, SystemResolver},
     ssh::{
-        Alarms, HostAlarm, NotAList, RevokedKeys, ScannedCertificate, ScannedKey, Ssh, SshFault, host_matches, scan,
+        Alarms, AuthorityFault, Credentials, HostAlarm, NotAList, RevokedKeys, ScannedCertificate, ScannedKey, Ssh,
+        SshFault, host_matches, scan,
     },
 };
 use crate::{

@@ -1,7 +1,7 @@
 //! `[ssh]`: how targets are reached over SSH, and whose word counts for a host's key. Reads no key: it names the files
 //! that hold them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// How targets are reached over SSH.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub struct Ssh {
     pub revoked_keys: Option<PathBuf>,
     /// The authority that makes certificates for logins; none where targets name keys.
     pub ca: Option<UserCa>,
+    /// The files that environment variables name, for keys that targets refer to as `${NAME}`. None until whoever
+    /// starts the service has looked.
+    pub key_variables: BTreeMap<String, PathBuf>,
 }
 
 /// An authority for host certificates, as `@cert-authority` in OpenSSH's known_hosts.
@@ -68,6 +71,7 @@ impl Default for Ssh {
             host_cas: Vec::new(),
             revoked_keys: None,
             ca: None,
+            key_variables: BTreeMap::new(),
         }
     }
 }

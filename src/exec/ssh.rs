@@ -6,32 +6,39 @@
 
 mod alarm;
 mod algorithms;
+mod breaker;
 mod channel;
 mod connect;
 mod fault;
 mod handler;
 mod login;
+mod pool;
 mod route;
 mod scan;
 mod tether;
 mod trust;
+mod way;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::connect::Session;
 pub use self::{
     alarm::{Alarms, HostAlarm},
     fault::SshFault,
+    login::{AuthorityFault, Credentials},
     scan::{ScannedCertificate, ScannedKey, scan},
     trust::{NotAList, RevokedKeys, host_matches},
 };
+use self::{pool::Pool, way::Way};
 use super::{Executor, Run, capture::Capture, launch::Launch};
 use crate::{
     config,
-    model::{Clock, ScriptOutput, StepOutcome, TargetKind},
+    model::{Clock, ScriptOutput, StepOutcome, TargetId, TargetKind, Wire},
     tailnet::Node,
 };
 
@@ -42,17 +49,33 @@ pub struct Ssh {
     node: Arc<dyn Node>,
     clock: Arc<dyn Clock>,
     alarms: Option<Arc<dyn Alarms>>,
+    credentials: Credentials,
+    pool: Arc<Pool>,
 }
 
 impl Ssh {
-    /// Through `node`, with output bounded by `exec`.
+    /// Through `node`, with output bounded by `exec`. Logs in with key files alone. Starts the task that ends
+    /// connections nobody uses.
     pub fn open(settings: config::Ssh, exec: config::Exec, node: Arc<dyn Node>, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, exec, node, clock, alarms: None }
+        let credentials = Credentials::of_files(&settings);
+        let pool = Arc::new(Pool::new(settings.clone(), exec.queue_timeout, clock.clone()));
+        tokio::spawn(sweep(Arc::downgrade(&pool), settings.idle));
+        Self { settings, exec, node, clock, alarms: None, credentials, pool }
     }
 
     /// The same, with `alarms` told of hosts that are not who they should be.
     pub fn telling(self, alarms: Arc<dyn Alarms>) -> Self {
         Self { alarms: Some(alarms), ..self }
+    }
+
+    /// The same, logging in with `credentials`.
+    pub fn logging_in_with(self, credentials: Credentials) -> Self {
+        Self { credentials, ..self }
+    }
+
+    /// Uses no connection to `target` any more that there is now: its registration is gone or another one.
+    pub fn forget(&self, target: &TargetId) {
+        self.pool.forget(target);
     }
 
     async fn perform(&self, run: Run<'_>) -> ScriptOutput {
@@ -63,14 +86,7 @@ impl Ssh {
         let (outcome, wire) = match &launch {
             Err(error) => (StepOutcome::not_started(error.to_string()), None),
             Ok(_) if run.cancel.is_cancelled() => (StepOutcome::not_started("the call was cancelled"), None),
-            Ok(launch) => match self.session(&run).await {
-                Err(fault) => (StepOutcome::NotStarted { code: fault.code(), why: fault.to_string() }, None),
-                Ok(session) => {
-                    let hard = self.exec.hard_output_bytes;
-                    let outcome = channel::run(&session, launch, &run, hard, [&mut stdout, &mut stderr]).await;
-                    (outcome, Some(session.wire.clone()))
-                }
-            },
+            Ok(launch) => self.reach(&run, launch, [&mut stdout, &mut stderr]).await,
         };
         let (argv_sha256, marker) = launch.map(|launch| (launch.line_sha256(), launch.marker)).unwrap_or_default();
         ScriptOutput {
@@ -85,9 +101,37 @@ impl Ssh {
         }
     }
 
-    /// A connection that `run` may use.
-    async fn session(&self, run: &Run<'_>) -> Result<Session, SshFault> {
-        connect::connect(self, run.target, run.attribution).await
+    /// Runs `launch` on a channel of a connection that `run` may use.
+    async fn reach(&self, run: &Run<'_>, launch: &Launch, captures: [&mut Capture; 2]) -> (StepOutcome, Option<Wire>) {
+        let never = |fault: &SshFault| StepOutcome::NotStarted { code: fault.code(), why: fault.to_string() };
+        let way = match Way::of(self, run.target, run.attribution) {
+            Ok(way) => way,
+            Err(fault) => return (never(&fault), None),
+        };
+        let opened = tokio::select! {
+            biased;
+            () = run.cancel.cancelled() => return (StepOutcome::not_started("the call was cancelled"), None),
+            opened = self.pool.channel(self, &way) => opened,
+        };
+        match opened {
+            Err(fault) => (never(&fault), None),
+            Ok((lease, channel)) => {
+                let hard = self.exec.hard_output_bytes;
+                let outcome = channel::run(channel, launch, run, hard, captures).await;
+                (outcome, Some(lease.session.wire.clone()))
+            }
+        }
+    }
+}
+
+/// Looks from time to time which connections nobody has used for `idle`, until there is no pool any more.
+async fn sweep(pool: Weak<Pool>, idle: Duration) {
+    let mut tick = interval((idle / 4).clamp(Duration::from_millis(50), Duration::from_secs(15)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.sweep(Instant::now());
     }
 }
 

@@ -2,7 +2,7 @@
 //! function. Listens on loopback, ends with its owner, and counts what happened to it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     process::Stdio,
     sync::{
@@ -44,6 +44,8 @@ pub struct Settings {
     pub answer: Option<Arc<Answer>>,
     /// Hangs up as soon as a command was started.
     pub cuts: bool,
+    /// Whether it connects others further, as a jump host does.
+    pub forwards: bool,
 }
 
 impl Settings {
@@ -59,6 +61,7 @@ impl Settings {
             max_sessions: 10,
             answer: None,
             cuts: false,
+            forwards: false,
         }
     }
 }
@@ -67,12 +70,20 @@ impl Settings {
 #[derive(Default)]
 pub struct Seen {
     pub connections: AtomicUsize,
+    /// Connections that are open now.
+    pub open: AtomicUsize,
+    /// Whatever was asked for besides running commands: `pty`, `env`, `agent`, …
+    pub asked: Mutex<Vec<&'static str>>,
+    /// Where others were connected to.
+    pub forwarded: Mutex<Vec<String>>,
     pub sessions: AtomicUsize,
     /// Commands that run now, and the most that ever ran at once.
     pub running: AtomicUsize,
     pub most_running: AtomicUsize,
     /// The user, and a key's fingerprint or a certificate's key id.
     pub logins: Mutex<Vec<(String, String)>>,
+    /// The login certificates that were accepted.
+    pub certificates: Mutex<Vec<Certificate>>,
     pub commands: Mutex<Vec<String>>,
 }
 
@@ -81,6 +92,7 @@ pub struct Sshd {
     pub address: SocketAddr,
     pub seen: Arc<Seen>,
     accepting: JoinHandle<()>,
+    hang_up: tokio::sync::watch::Sender<()>,
 }
 
 impl Drop for Sshd {
@@ -126,6 +138,7 @@ impl Sshd {
         });
         let settings = Arc::new(settings);
         let counted = seen.clone();
+        let (hang_up, hung_up) = tokio::sync::watch::channel(());
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
@@ -136,16 +149,35 @@ impl Sshd {
                     seen: counted.clone(),
                     inputs: HashMap::new(),
                     open: Arc::default(),
+                    groups: HashMap::new(),
+                    sessions: Arc::default(),
                 };
-                let config = config.clone();
+                let (config, counted, mut hung_up) = (config.clone(), counted.clone(), hung_up.clone());
+                hung_up.mark_unchanged();
                 connections.spawn(async move {
-                    if let Ok(session) = server::run_stream(config, stream, connection).await {
-                        let _ = session.await;
+                    counted.open.fetch_add(1, Ordering::SeqCst);
+                    if let Ok(mut session) = server::run_stream(config, stream, connection).await {
+                        let handle = session.handle();
+                        tokio::select! {
+                            _ = &mut session => {}
+                            // Errors once the server is gone, and its connections with it.
+                            _ = hung_up.changed() => {
+                                let cut = russh::Disconnect::ByApplication;
+                                let _ = handle.disconnect(cut, String::new(), String::new()).await;
+                                let _ = session.await;
+                            }
+                        }
                     }
+                    counted.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { address, seen, accepting }
+        Self { address, seen, accepting, hang_up }
+    }
+
+    /// Cuts every connection there is, as a reboot does.
+    pub fn hang_up(&self) {
+        let _ = self.hang_up.send(());
     }
 }
 
@@ -155,9 +187,20 @@ struct Connection {
     /// Where the input of each command goes; closed at its end.
     inputs: HashMap<ChannelId, mpsc::UnboundedSender<Vec<u8>>>,
     open: Arc<AtomicUsize>,
+    /// The process groups of the commands that were started.
+    groups: HashMap<ChannelId, Group>,
+    /// Shared with the tasks that end them.
+    sessions: Arc<Mutex<HashSet<ChannelId>>>,
 }
 
+/// The id of a process group, once there is one.
+type Group = Arc<Mutex<Option<rustix::process::Pid>>>;
+
 impl Connection {
+    fn asked(&self, what: &'static str) {
+        self.seen.asked.lock().unwrap().push(what);
+    }
+
     fn logged_in(&self, user: &str, credential: String) -> Auth {
         self.seen.logins.lock().unwrap().push((user.to_owned(), credential));
         Auth::Accept
@@ -185,12 +228,13 @@ impl server::Handler for Connection {
         if !valid || !certificate.valid_principals().iter().any(|principal| principal == user) {
             return Ok(Auth::reject());
         }
+        self.seen.certificates.lock().unwrap().push(certificate.clone());
         Ok(self.logged_in(user, certificate.key_id().to_owned()))
     }
 
     async fn channel_open_session(
         &mut self,
-        _: Channel<Msg>,
+        channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
@@ -199,14 +243,116 @@ impl server::Handler for Connection {
             return Ok(());
         }
         self.open.fetch_add(1, Ordering::SeqCst);
+        self.sessions.lock().unwrap().insert(channel.id());
         self.seen.sessions.fetch_add(1, Ordering::SeqCst);
         reply.accept().await;
         Ok(())
     }
 
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.seen.forwarded.lock().unwrap().push(format!("{host}:{port}"));
+        let further = match self.settings.forwards {
+            true => tokio::net::TcpStream::connect((host, u16::try_from(port).unwrap())).await.ok(),
+            false => None,
+        };
+        let Some(mut further) = further else {
+            reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        tokio::spawn(async move {
+            let _ = tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut further).await;
+        });
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        _: ChannelId,
+        _: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(russh::Pty, u32)],
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.asked("pty");
+        Ok(())
+    }
+
+    async fn x11_request(
+        &mut self,
+        _: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.asked("x11");
+        Ok(())
+    }
+
+    async fn env_request(&mut self, _: ChannelId, _: &str, _: &str, _: &mut Session) -> Result<(), Self::Error> {
+        self.asked("env");
+        Ok(())
+    }
+
+    async fn shell_request(&mut self, _: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
+        self.asked("shell");
+        Ok(())
+    }
+
+    async fn subsystem_request(&mut self, _: ChannelId, _: &str, _: &mut Session) -> Result<(), Self::Error> {
+        self.asked("subsystem");
+        Ok(())
+    }
+
+    async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Self::Error> {
+        self.asked("agent");
+        Ok(false)
+    }
+
+    async fn tcpip_forward(&mut self, _: &str, _: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
+        self.asked("tcpip-forward");
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(&mut self, _: &str, _: &mut Session) -> Result<bool, Self::Error> {
+        self.asked("streamlocal-forward");
+        Ok(false)
+    }
+
+    /// To the whole group of the command, as sshd does.
+    async fn signal(&mut self, channel: ChannelId, signal: russh::Sig, _: &mut Session) -> Result<(), Self::Error> {
+        let group = self.groups.get(&channel).and_then(|group| *group.lock().unwrap());
+        let signal = match signal {
+            russh::Sig::INT => rustix::process::Signal::INT,
+            russh::Sig::KILL => rustix::process::Signal::KILL,
+            _ => rustix::process::Signal::TERM,
+        };
+        if let Some(group) = group {
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+        Ok(())
+    }
+
     async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
+        self.groups.remove(&channel);
+        if self.sessions.lock().unwrap().remove(&channel) {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+        }
         self.inputs.remove(&channel);
-        self.open.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -233,17 +379,25 @@ impl server::Handler for Connection {
         session.channel_success(channel)?;
         let (input, received) = mpsc::unbounded_channel();
         self.inputs.insert(channel, input);
+        let (sessions, open) = (self.sessions.clone(), self.open.clone());
+        let group = Group::default();
+        self.groups.insert(channel, group.clone());
         let (handle, settings, seen) = (session.handle(), self.settings.clone(), self.seen.clone());
         tokio::spawn(async move {
             let running = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
             seen.most_running.fetch_max(running, Ordering::SeqCst);
-            let status = match &settings.answer {
-                Some(answer) => answered(&**answer, &line, received, &handle, channel).await,
-                None => ran(&line, received, &handle, channel, settings.cuts).await,
-            };
+            match &settings.answer {
+                Some(answer) => {
+                    let status = answered(&**answer, &line, received, &handle, channel).await;
+                    let _ = handle.exit_status_request(channel, status).await;
+                }
+                None => ran(&line, received, &handle, channel, (settings.cuts, group)).await,
+            }
             seen.running.fetch_sub(1, Ordering::SeqCst);
-            let _ = handle.exit_status_request(channel, status).await;
             let _ = handle.eof(channel).await;
+            if sessions.lock().unwrap().remove(&channel) {
+                open.fetch_sub(1, Ordering::SeqCst);
+            }
             let _ = handle.close(channel).await;
         });
         Ok(())
@@ -274,8 +428,8 @@ async fn ran(
     mut received: mpsc::UnboundedReceiver<Vec<u8>>,
     handle: &server::Handle,
     channel: ChannelId,
-    cuts: bool,
-) -> u32 {
+    (cuts, group): (bool, Group),
+) {
     let mut child = Command::new("/bin/sh")
         .args(["-c", line])
         .current_dir("/")
@@ -285,6 +439,8 @@ async fn ran(
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let id = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).unwrap()));
+    *group.lock().unwrap() = id;
     let (mut stdin, stdout, stderr) =
         (child.stdin.take().unwrap(), child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let feed = tokio::spawn(async move {
@@ -299,9 +455,33 @@ async fn ran(
     }
     let out = send(stdout, handle.clone(), channel, None);
     let err = send(stderr, handle.clone(), channel, Some(1));
-    let (_, _, status) = tokio::join!(out, err, child.wait());
+    let ended = async {
+        let status = child.wait().await.unwrap();
+        // From now on the id may be another's.
+        *group.lock().unwrap() = None;
+        let _ = match told(status) {
+            Ok(code) => handle.exit_status_request(channel, code).await,
+            Err(signal) => handle.exit_signal_request(channel, signal, false, String::new(), String::new()).await,
+        };
+    };
+    // Children may hold the streams open for as long as they live; sshd waits for them too.
+    tokio::join!(out, err, ended);
     feed.abort();
-    status.ok().and_then(|status| status.code()).and_then(|code| u32::try_from(code).ok()).unwrap_or(255)
+}
+
+/// What sshd says of how a command ended.
+fn told(status: std::process::ExitStatus) -> Result<u32, russh::Sig> {
+    match std::os::unix::process::ExitStatusExt::signal(&status) {
+        None => Ok(u32::try_from(status.code().unwrap()).unwrap()),
+        Some(1) => Err(russh::Sig::HUP),
+        Some(2) => Err(russh::Sig::INT),
+        Some(6) => Err(russh::Sig::ABRT),
+        Some(9) => Err(russh::Sig::KILL),
+        Some(10) => Err(russh::Sig::USR1),
+        Some(13) => Err(russh::Sig::PIPE),
+        Some(15) => Err(russh::Sig::TERM),
+        Some(other) => Err(russh::Sig::Custom(other.to_string())),
+    }
 }
 
 async fn send(mut from: impl AsyncReadExt + Unpin, handle: server::Handle, channel: ChannelId, ext: Option<u32>) {

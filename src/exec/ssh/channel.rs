@@ -1,10 +1,10 @@
 //! One command on a connection: the line out, the input out, the streams in, and how it ended. A connection that goes
 //! away after the command was sent leaves it unknown.
 
-use russh::{ChannelMsg, ChannelReadHalf, Sig};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, Sig, client};
 use tokio::time::timeout;
 
-use super::{MARGIN, connect::Session};
+use super::MARGIN;
 use crate::{
     exec::{
         Run,
@@ -19,16 +19,12 @@ const CHUNK: usize = 32 << 10;
 
 /// Runs `launch` on a channel of its own. At most `hard` bytes of output are read.
 pub(super) async fn run(
-    session: &Session,
+    channel: Channel<client::Msg>,
     launch: &Launch,
     run: &Run<'_>,
     hard: u64,
     [stdout, stderr]: [&mut Capture; 2],
 ) -> StepOutcome {
-    let channel = match session.handle.channel_open_session().await {
-        Ok(channel) => channel,
-        Err(error) => return StepOutcome::NotStarted { code: "unreachable", why: format!("no session: {error}") },
-    };
     let (mut read, write) = channel.split();
     if let Err(error) = write.exec(true, launch.line.as_bytes()).await {
         return StepOutcome::Lost(format!("the connection went away: {error}"));

@@ -1,9 +1,9 @@
 //! Why a target was not reached over SSH. All of these come before a command is sent: nothing ran.
 
-use std::io;
+use std::{io, sync::Arc, time::Duration};
 
 use super::algorithms;
-use crate::tailnet::DialError;
+use crate::{model::TargetId, tailnet::DialError};
 
 /// Why there is no connection to a target.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub enum SshFault {
         /// What it offers.
         offered: String,
     },
-    /// The gateway has nothing to log in with.
+    /// The gateway has nothing to log in with. The text never names a file of the gateway.
     #[error("the login key cannot be used: {0}")]
     Credential(String),
     /// The host does not take the login.
@@ -65,6 +65,31 @@ pub enum SshFault {
     AuthRefused {
         /// The login user.
         user: String,
+    },
+    /// The host could not be reached several times in a row, and is left alone for a while.
+    #[error("the host could not be reached {failures} times in a row; it is tried again in {} s", .again_in.as_secs_f64().ceil())]
+    CircuitOpen {
+        /// How often.
+        failures: u32,
+        /// For how long; zero while somebody finds out whether it is back.
+        again_in: Duration,
+    },
+    /// As many connections are open or being opened as there may be, and none became free in time.
+    #[error("too many connections: {0}")]
+    Busy(&'static str),
+    /// The host lets us in and opens no session.
+    #[error("the host opens no session: {0}")]
+    NoSession(String),
+    /// The jump hosts of the target make no way.
+    #[error("the target's jump hosts cannot be used: {0}")]
+    Jump(String),
+    /// The jump host before the target was not reached.
+    #[error("at the jump host {host}: {fault}")]
+    Via {
+        /// The jump host.
+        host: TargetId,
+        /// Why not.
+        fault: Arc<SshFault>,
     },
     /// It took too long.
     #[error("{0} took too long")]
@@ -94,8 +119,33 @@ impl SshFault {
             Self::WeakAlgorithms { .. } => "weak_algorithms",
             Self::Credential(_) => "credential_unusable",
             Self::AuthRefused { .. } => "login_refused",
+            Self::CircuitOpen { .. } => "circuit_open",
+            Self::Busy(_) => "busy",
+            Self::NoSession(_) => "no_session",
+            Self::Jump(_) => "jump_unusable",
+            Self::Via { fault, .. } => fault.code(),
             Self::Timeout(_) | Self::Dial(_) | Self::Io(_) | Self::Protocol(_) => "unreachable",
         }
+    }
+
+    /// Whether it says that the host itself cannot be reached. A refusal of ours or the host's is an answer: the host
+    /// is there.
+    pub(super) fn is_of_reach(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Dial(_) | Self::Io(_) | Self::Protocol(_))
+    }
+
+    /// Whether the host answered.
+    pub(super) fn is_an_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::HostKeyUnknown { .. }
+                | Self::HostKeyMismatch { .. }
+                | Self::HostKeyRevoked { .. }
+                | Self::HostCertificate { .. }
+                | Self::WeakAlgorithms { .. }
+                | Self::AuthRefused { .. }
+                | Self::NoSession(_)
+        )
     }
 }
 

@@ -10,25 +10,21 @@ use tokio::{
 
 use super::SshFault;
 use crate::{
-    model::{Connection, Network},
+    model::Network,
     tailnet::{DialError, Node},
 };
-
-/// The port of SSH.
-const PORT: u16 = 22;
 
 /// A connection's bytes.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
-/// The host's side of `connection`. What is of the tailnet is reached through `node` alone: a name or address that
-/// only looks like it must not lead elsewhere.
-pub(super) async fn open(node: &dyn Node, connection: &Connection) -> Result<Box<dyn Bytes>, SshFault> {
-    let (host, port) = (connection.host.as_str(), connection.port.unwrap_or(PORT));
+/// Port `port` of `host`, which is a peer of the tailnet if `peer` says so. What is of the tailnet is reached through
+/// `node` alone: a name or address that only looks like it must not lead elsewhere.
+pub(super) async fn open(node: &dyn Node, host: &str, port: u16, peer: bool) -> Result<Box<dyn Bytes>, SshFault> {
     match node.dial(host, port).await {
         Ok(stream) => return Ok(Box::new(stream)),
-        Err(DialError::NotAPeer(_)) if connection.node.is_none() && !is_of_tailnets(host) => {}
+        Err(DialError::NotAPeer(_)) if !peer && !is_of_tailnets(host) => {}
         Err(error) => return Err(error.into()),
     }
     let stream = TcpStream::connect((host, port)).await?;

@@ -19,7 +19,7 @@ use super::{
     tether::tether,
     trust::{pin_of, time},
 };
-use crate::{model::Connection, tailnet::Node};
+use crate::tailnet::Node;
 
 /// A key that a host showed. It proved that it holds the private half; whose host it is, is not said by that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,22 +56,10 @@ const SHOWN: (usize, usize) = (16, 128);
 ///
 /// An error says that there was no key to be seen. A host that has other keys only gives no keys and no error.
 pub async fn scan(node: &dyn Node, host: &str, port: u16, limit: Duration) -> Result<Vec<ScannedKey>, SshFault> {
-    let connection = Connection {
-        host: host.to_owned(),
-        port: Some(port),
-        username: None,
-        key: None,
-        certificate: None,
-        host_keys: Vec::new(),
-        node: None,
-        jump: None,
-        via: None,
-        timeout: limit,
-    };
     let looking = async {
         let mut keys = Vec::new();
         for kind in kinds() {
-            keys.extend(look(node, &connection, kind).await?);
+            keys.extend(look(node, (host, port), kind).await?);
         }
         Ok(keys)
     };
@@ -93,10 +81,14 @@ fn kinds() -> Vec<Vec<Algorithm>> {
 }
 
 /// The key of this kind, if the host has one.
-async fn look(node: &dyn Node, connection: &Connection, kind: Vec<Algorithm>) -> Result<Option<ScannedKey>, SshFault> {
+async fn look(
+    node: &dyn Node,
+    (host, port): (&str, u16),
+    kind: Vec<Algorithm>,
+) -> Result<Option<ScannedKey>, SshFault> {
     let config = client::Config { preferred: algorithms::offering(kind, true), ..client::Config::default() };
     let seen = Arc::new(Mutex::new(None));
-    let (bytes, _tether) = tether(route::open(node, connection).await?);
+    let (bytes, _tether) = tether(route::open(node, host, port, false).await?);
     let shaken = client::connect_stream(Arc::new(config), bytes, Looking { seen: seen.clone() }).await;
     let shown = mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
     match (shown, shaken) {

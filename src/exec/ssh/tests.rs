@@ -28,6 +28,10 @@ pub(super) mod sshd;
 
 use sshd::{Settings, Sshd, new_key, pin_of};
 
+mod jump;
+mod login;
+mod pool;
+
 static ECHO: Template = Template { id: "test.echo.v1", body: "printf '%s' \"$1\"; exit 3", stdin: false };
 static CAT: Template = Template { id: "test.cat.v1", body: "cat", stdin: true };
 
@@ -48,6 +52,11 @@ fn key_file(folder: &Path, key: &PrivateKey) -> KeyReference {
 
 /// `change` changes the host before it starts and the target before it is used.
 async fn rig(change: impl FnOnce(&mut Settings, &mut Connection)) -> Rig {
+    rig_with(config::Ssh::default(), change).await
+}
+
+/// The same, reached by a gateway with `ssh`.
+async fn rig_with(ssh: config::Ssh, change: impl FnOnce(&mut Settings, &mut Connection)) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let (host_key, login_key) = (new_key(), new_key());
     let mut settings = Settings::new(&host_key, login_key.public_key());
@@ -68,22 +77,51 @@ async fn rig(change: impl FnOnce(&mut Settings, &mut Connection)) -> Rig {
     connection.port = Some(sshd.address.port());
     let registered = Registered { connection: Some(connection), ..Registered::default() };
     let target = Target { kind: TargetKind::Ssh, registered: Some(Box::new(registered)), ..target("web", 4) };
-    let node = Arc::new(Loopback::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap());
-    let ssh = Ssh::open(config::Ssh::default(), config::Exec::default(), node, Arc::new(SystemClock));
+    let ssh = gateway(ssh, config::Exec::default()).await;
     Rig { ssh, sshd, target, _folder: folder }
 }
 
+async fn gateway(ssh: config::Ssh, exec: config::Exec) -> Ssh {
+    let node = Arc::new(Loopback::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap());
+    Ssh::open(ssh, exec, node, Arc::new(SystemClock))
+}
+
+/// Waits until `condition` holds; fails after a minute.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 impl Rig {
+    fn connection(&mut self) -> &mut Connection {
+        self.target.registered.as_mut().unwrap().connection.as_mut().unwrap()
+    }
+
+    async fn echo(&self) -> StepOutcome {
+        self.run(&Script::new(&ECHO, ["x"])).await.outcome
+    }
+
+    /// Connections that were made, and those that are open.
+    fn connections(&self) -> (usize, usize) {
+        let seen = &self.sshd.seen;
+        (seen.connections.load(Ordering::SeqCst), seen.open.load(Ordering::SeqCst))
+    }
+
     async fn run(&self, script: &Script) -> ScriptOutput {
-        let (attribution, cancel, progress) = (attribution(), CancellationToken::new(), Progress::default());
-        let run = Run {
-            target: &self.target,
-            script,
-            limit: Duration::from_secs(20),
-            attribution: &attribution,
-            cancel: &cancel,
-            progress: &progress,
-        };
+        self.run_on(&self.target, script).await
+    }
+
+    async fn run_on(&self, target: &Target, script: &Script) -> ScriptOutput {
+        self.cancellable(target, script, &CancellationToken::new()).await
+    }
+
+    async fn cancellable(&self, target: &Target, script: &Script, cancel: &CancellationToken) -> ScriptOutput {
+        let (attribution, progress) = (attribution(), Progress::default());
+        let limit = Duration::from_secs(20);
+        let run = Run { target, script, limit, attribution: &attribution, cancel, progress: &progress };
         Executor::run(&self.ssh, run).await
     }
 }
