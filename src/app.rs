@@ -28,7 +28,7 @@ use crate::{
     auth::{Authenticator, KeyError},
     config::{ClearListener, Config},
     exec::{AuthorityFault, Credentials, Executors, Resolver, Ssh, SystemResolver},
-    fleet::stored_targets,
+    fleet::{Jobs, stored_targets},
     guard::{Guard, GuardLimits},
     http::{self, CONTROL, Certificates, Control, Desk, Front, Lines, Threads, TlsFault},
     limits::Limits,
@@ -157,6 +157,7 @@ impl App {
             .logging_in_with(credentials)
             .telling(audit.clone());
         let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver).reaching_by(ssh);
+        let executors = Arc::new(executors);
         let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
         let webhooks = Arc::new(Webhooks::open(&config.approvals, clock.clone())?);
         let couriers = Arc::new(Couriers::open(&config.approvals, &webhooks, &clock, Pace::default())?);
@@ -177,20 +178,21 @@ impl App {
         let approvals = Approvals::open(store.clone(), node.clone(), clock.clone(), audit.clone()).await?;
         let approvals = Arc::new(approvals.telling(couriers.clone()));
         approvals.tell_of_open_ones().await?;
-        let desk = Desk {
-            approvals: approvals.clone(),
-            webhooks,
-            couriers: couriers.clone(),
-            rules: rules.clone(),
-            audit: audit.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-        };
+        let jobs = Arc::new(Jobs::new(
+            (store.clone(), clock.clone()),
+            executors.clone(),
+            (audit.clone(), guard.clone()),
+            Arc::new({
+                let rules = rules.clone();
+                move |engagement, id| rules.now().registry.target(engagement, id).cloned()
+            }),
+        ));
         let pipeline = Arc::new(Pipeline::new(Stations {
-            rules,
+            rules: rules.clone(),
             approvals: approvals.clone(),
             limits: limits.clone(),
             executors,
+            jobs: jobs.clone(),
             guard,
             audit: audit.clone(),
             clock: clock.clone(),
@@ -203,6 +205,16 @@ impl App {
                 authenticator: authenticator.clone(),
             }),
         }));
+        let desk = Desk {
+            approvals: approvals.clone(),
+            pipeline: pipeline.clone(),
+            webhooks,
+            couriers: couriers.clone(),
+            rules: rules.clone(),
+            audit: audit.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+        };
         let endpoint = Endpoint::new(pipeline.clone(), config.sessions.clone(), streams.clone());
         let front = Arc::new(Front {
             settings: config.http.clone(),
@@ -243,6 +255,7 @@ impl App {
                 last.clone(),
             )),
         ];
+        followers.push(tokio::spawn(jobs.follow(last.clone())));
         followers.push(tokio::spawn({
             let last = last.clone();
             async move { couriers.follow(last).await }

@@ -12,6 +12,7 @@ mod gate;
 mod query;
 mod record;
 mod strays;
+mod surveyed;
 mod usage;
 mod writer;
 
@@ -23,9 +24,12 @@ pub use entry::{Entry, Outcome};
 use futures_util::future::BoxFuture;
 pub use gate::Unrecorded;
 pub use query::{Export, Page};
-pub use record::{ApprovalFacts, ApproverFacts, Execution, Folded, HttpFacts, PeerFacts, Record, SignedFacts, Status};
+pub use record::{
+    ApprovalFacts, ApproverFacts, Execution, Folded, HttpFacts, PeerFacts, Record, SignedFacts, Status, WireFacts,
+};
 use serde_json::{Map, Value};
 pub use strays::{Stray, strays};
+pub use surveyed::{Surveyed, TargetFailure};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 pub use usage::{Counts, Dimension, TokenUsage, UnknownDimension, Usage, token_usage};
@@ -40,7 +44,7 @@ use crate::{
     auth::{Caller, Claims},
     guard::Guard,
     model::{Clock, CorrelationId},
-    store::{LeafReader, Store, StoreError},
+    store::{JobRow, LeafReader, Store, StoreError},
     tailnet::Peer,
 };
 
@@ -194,6 +198,13 @@ impl Audit {
     ) -> Result<(), Unrecorded> {
         self.gate.check()?;
         let record = Record::of_administration(act, by, details, refused, self.clock.now());
+        self.writer.append(Leaf::of(record)).await.map(drop)
+    }
+
+    /// Records the end of a job, which was seen on its target or given up. Returns once it is on disk.
+    pub async fn job_ended(&self, job: &JobRow) -> Result<(), Unrecorded> {
+        self.gate.check()?;
+        let record = Record::of_job(job, &self.guard, self.clock.now());
         self.writer.append(Leaf::of(record)).await.map(drop)
     }
 

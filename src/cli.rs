@@ -32,6 +32,7 @@ mod signing;
 mod sources;
 mod stdio;
 mod target;
+mod target_prepare;
 mod token;
 mod visible;
 mod watch;

@@ -44,7 +44,7 @@ pub use guard::{Guard, PiiAction};
 pub use node::{EmbeddedNode, HostNode, Node, NodeCredential, is_tag};
 pub use policy::{PolicyException, SiteFile, SitePolicy};
 pub use problem::{Problem, Problems, did_you_mean};
-pub use registry::{read_registry, registry_entry, registry_file};
+pub use registry::{read_import, read_registry, registry_entry, registry_file};
 pub use ssh::{HostCa, Ssh, UserCa};
 pub use tailnet::{CAPABILITY, GrantsMode, Tailnet};
 pub use tls::Tls;
@@ -348,7 +348,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         limits: settings::limits(&mut root, profile),
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
-        ssh: Ssh::default(),
+        ssh: ssh::ssh(&mut root, profile),
         files: files::read(&mut root),
         guard: guard::guard(&mut root),
         probe: probe::probe(&mut root, &engagements),

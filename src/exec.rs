@@ -5,12 +5,16 @@
 //! module that implements `Executor`.
 
 mod capture;
+#[cfg(test)]
+mod contract;
 mod group;
 mod launch;
 mod local;
 mod probe;
 mod queue;
 mod ssh;
+mod trial;
+mod unit;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,14 +26,15 @@ pub use self::{
     probe::{Resolver, SystemResolver},
     ssh::{
         Alarms, AuthorityFault, Credentials, HostAlarm, NotAList, RevokedKeys, ScannedCertificate, ScannedKey, Ssh,
-        SshFault, host_matches, scan,
+        SshFault, host_matches, public_key_of, scan,
     },
+    unit::JobStop,
 };
 use crate::{
     config::Exec,
     model::{
-        Attribution, Clock, Operation, Probe, ProbeEnd, Progress, RawOutput, Script, ScriptOutput, Step, StepOutput,
-        Target, TargetKind, Via,
+        Attribution, Captured, Clock, JobId, Operation, Probe, ProbeEnd, Progress, RawOutput, Script, ScriptOutput,
+        Step, StepOutcome, StepOutput, Target, TargetKind, Via,
     },
     policy::Permit,
 };
@@ -49,6 +54,9 @@ pub enum ExecError {
     /// Targets of this kind are known, and nothing reaches them yet.
     #[error("the {} executor is not part of this version, so the target is known and cannot be operated; nothing was started", .0.as_str())]
     Unreachable(TargetKind),
+    /// The registry could not find the jump host that the target names.
+    #[error("the target is reached through a jump host that the registry cannot use; nothing was started")]
+    NoWay,
     /// The call was cancelled while the operation waited.
     #[error("the call was cancelled; nothing was started")]
     Cancelled,
@@ -61,6 +69,7 @@ impl ExecError {
             Self::Busy => "busy",
             Self::Expired => "permit_expired",
             Self::NoExecutor | Self::Unreachable(_) => "no_executor",
+            Self::NoWay => "jump_unusable",
             Self::Cancelled => "cancelled",
         }
     }
@@ -103,6 +112,8 @@ struct Watch<'a> {
     attribution: &'a Attribution,
     cancel: &'a CancellationToken,
     progress: &'a Progress,
+    /// The job that it starts.
+    job: Option<&'a JobId>,
 }
 
 /// Every backend, behind one queue.
@@ -154,11 +165,38 @@ impl Executors {
         cancel: &CancellationToken,
         progress: &Progress,
     ) -> Result<RawOutput, ExecError> {
+        self.run_as(permit, Watch { attribution, cancel, progress, job: None }).await
+    }
+
+    /// [`Self::run`] for an operation that starts `job`. It is never cancelled.
+    pub async fn run_job(
+        &self,
+        permit: Permit,
+        attribution: &Attribution,
+        progress: &Progress,
+        job: &JobId,
+    ) -> Result<RawOutput, ExecError> {
+        let cancel = CancellationToken::new();
+        self.run_as(permit, Watch { attribution, cancel: &cancel, progress, job: Some(job) }).await
+    }
+
+    async fn run_as(&self, permit: Permit, watch: Watch<'_>) -> Result<RawOutput, ExecError> {
         let (target, _) = self.plan(permit.operation())?;
-        let _place = self.queue.enter(&target, cancel).await?;
+        let _place = self.queue.enter(&target, watch.cancel).await?;
         let operation = permit.redeem(self.clock.now()).map_err(|_| ExecError::Expired)?;
-        progress.begin(&target.id);
-        self.perform(operation, Watch { attribution, cancel, progress }).await
+        watch.progress.begin(&target.id);
+        self.perform(operation, watch).await
+    }
+
+    /// Runs one of many permitted reads that make up one call. They have places of their own on the gateway, so that a
+    /// call over the whole fleet does not hold up others; on the target they wait like any other. Dropping the future
+    /// gives up the place or kills the step.
+    pub async fn survey(&self, permit: Permit, attribution: &Attribution) -> Result<RawOutput, ExecError> {
+        let (target, _) = self.plan(permit.operation())?;
+        let (cancel, progress) = (CancellationToken::new(), Progress::default());
+        let _place = self.queue.enter_apart(&target, &cancel).await?;
+        let operation = permit.redeem(self.clock.now()).map_err(|_| ExecError::Expired)?;
+        self.perform(operation, Watch { attribution, job: None, cancel: &cancel, progress: &progress }).await
     }
 
     async fn perform(&self, operation: Operation, watch: Watch<'_>) -> Result<RawOutput, ExecError> {
@@ -200,6 +238,9 @@ impl Executors {
     /// is not left half done because a later step has no backend.
     fn plan<'a>(&'a self, operation: &'a Operation) -> Result<(Arc<Target>, Plan<'a>), ExecError> {
         let target = operation.target.clone().ok_or(ExecError::NoExecutor)?;
+        if target.is_cut_off() {
+            return Err(ExecError::NoWay);
+        }
         let backend = |kind| {
             let backend = self.backends.iter().find(|backend| backend.performs(kind));
             backend.map(|backend| backend.as_ref())
@@ -222,9 +263,34 @@ impl Executors {
 }
 
 async fn on_target(backend: &dyn Executor, target: &Target, script: &Script, watch: Watch<'_>) -> StepOutput {
-    let Watch { attribution, cancel, progress } = watch;
+    let Watch { attribution, cancel, progress, job } = watch;
+    let named;
+    let script = match (script.job, job) {
+        (Some(_), Some(job)) => {
+            let mut script = script.clone();
+            script.args.insert(0, job.to_string());
+            named = script;
+            &named
+        }
+        (Some(_), None) => return StepOutput::Script(Box::new(unnamed(script))),
+        (None, _) => script,
+    };
     let run = Run { target, script, limit: limit(target, script), attribution, cancel, progress };
     StepOutput::Script(Box::new(backend.run(run).await))
+}
+
+/// A script that starts a job, where nobody opened one: nothing would know of it, so it does not start.
+fn unnamed(script: &Script) -> ScriptOutput {
+    ScriptOutput {
+        template_id: script.template.id,
+        argv_sha256: String::new(),
+        marker: String::new(),
+        outcome: StepOutcome::not_started("no job was opened for it"),
+        stdout: Captured::default(),
+        stderr: Captured::default(),
+        duration: Duration::ZERO,
+        wire: None,
+    }
 }
 
 /// How long `script` may run: the shorter of its own limit and the target's, in the whole seconds that `timeout` on

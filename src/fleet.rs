@@ -1,8 +1,22 @@
-//! The fleet: which targets there are. Hands a target out only to its own engagement; an id of
-//! another engagement looks exactly like one that does not exist.
+//! The fleet: which targets there are, what is known of them and how that changed, and the jobs on them. Hands a target
+//! out only to its own engagement; an id of another engagement looks exactly like one that does not exist.
 
+mod diff;
+mod facts;
+mod health;
+mod jobs;
+mod known;
 mod registry;
+mod snapshots;
 mod stored;
+mod summary;
 
+pub use diff::{SectionChanges, differences};
+pub use facts::{Digest, Facts, Kept, Unreadable, facts_script, inventories, inventory_script};
+pub use health::{Finding, Health, Problem};
+pub use jobs::{FindTarget, JobFault, Jobs, LogLine, Opened};
+pub use known::{Attempt, Failed, Known, known_of};
 pub use registry::Registry;
+pub use snapshots::{Differences, MOST_SNAPSHOTS, Reading, compare};
 pub use stored::{read_rows, stored_targets};
+pub use summary::summary;

@@ -13,6 +13,8 @@ mod failpoint;
 mod host;
 mod host_key;
 mod ids;
+mod job;
+mod jump;
 mod operation;
 mod output;
 mod probe;
@@ -23,6 +25,7 @@ mod risk;
 mod scope;
 mod step;
 mod subtree;
+mod survey;
 mod target;
 mod units;
 mod url;
@@ -39,20 +42,25 @@ pub(crate) use failpoint::choose_failpoint;
 pub(crate) use failpoint::failpoint;
 pub use host::{Host, HostFault};
 pub use host_key::{HostKeyPin, NotAPin};
-pub use ids::{ApprovalId, CorrelationId, EngagementId, JobId, Jti, TargetId};
+pub use ids::{ApprovalId, CorrelationId, EngagementId, JobId, Jti, SnapshotId, TargetId};
+pub use job::{JobSight, JobState, UnitSight, WaitsFor, is_job_id};
+pub use jump::{JumpFault, jumps};
 pub use operation::Operation;
 pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped, Wire};
 pub use probe::{
     Failure, Findings, HttpHead, HttpMethod, Probe, ProbeEnd, ProbeKind, ProbeOutput, ProbeRules, SHOWN_HEADERS,
     TlsFindings, Via,
 };
-pub use progress::Progress;
-pub use question::{ApprovalFilter, AuditFilter, Ballot, CandidateFilter, FleetFilter, Inquiry, Question};
+pub use progress::{Progress, Tally};
+pub use question::{
+    ApprovalFilter, AuditFilter, Ballot, CandidateFilter, FleetFilter, Inquiry, JobFilter, Question, Registration,
+};
 pub use report::{Level, Line, Report, Subject};
 pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};
 pub use subtree::{Subtree, SubtreeError};
+pub use survey::{Inventory, SnapshotFilter, Survey};
 pub use target::{Connection, KeyReference, Registered, SudoPolicy, Target, TargetKind};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};
 pub use url::{HttpUrl, UrlFault, UrlRule};

@@ -6,12 +6,16 @@ mod approved;
 mod error;
 mod explain;
 mod glass;
+mod jobs;
 mod network;
 mod people;
 mod reference;
+mod registration;
 mod reply;
 mod revocation;
 mod rules;
+mod survey;
+mod trial;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -25,6 +29,7 @@ pub use rules::{Rules, RulesInForce};
 use serde_json::{Map, Value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
+pub use trial::{HostCertificate, HostKey, Trial, Unseen};
 
 use self::answers::Answers;
 pub use self::answers::GatewayFacts;
@@ -33,9 +38,10 @@ use crate::{
     audit::{Audit, Entry, Unrecorded},
     auth::Caller,
     exec::Executors,
+    fleet::Jobs,
     guard::Guard,
     limits::Limits,
-    model::{Attribution, Clock, CorrelationId, Progress, Risk, Step, StepOutput, failpoint},
+    model::{Attribution, Clock, CorrelationId, Progress, Question, Risk, Step, StepOutput, failpoint},
     policy::Decision,
     tools::{self, APPROVAL_ID, Kind, PlanContext, Tool},
 };
@@ -78,7 +84,8 @@ pub struct Pipeline {
     rules: Arc<RulesInForce>,
     approvals: Arc<Approvals>,
     limits: Arc<Limits>,
-    executors: Executors,
+    executors: Arc<Executors>,
+    jobs: Arc<Jobs>,
     answers: Answers,
     guard: Arc<Guard>,
     audit: Arc<Audit>,
@@ -92,7 +99,8 @@ pub struct Stations {
     pub rules: Arc<RulesInForce>,
     pub approvals: Arc<Approvals>,
     pub limits: Arc<Limits>,
-    pub executors: Executors,
+    pub executors: Arc<Executors>,
+    pub jobs: Arc<Jobs>,
     pub guard: Arc<Guard>,
     pub audit: Arc<Audit>,
     pub clock: Arc<dyn Clock>,
@@ -102,10 +110,11 @@ pub struct Stations {
 impl Pipeline {
     /// The pipeline through these stations.
     pub fn new(stations: Stations) -> Self {
-        let Stations { rules, approvals, limits, executors, guard, audit, clock, gateway } = stations;
-        let answers = Answers::new(audit.clone(), approvals.clone(), limits.clone(), clock.clone(), gateway);
+        let Stations { rules, approvals, limits, executors, jobs, guard, audit, clock, gateway } = stations;
+        let answers =
+            Answers::new(audit.clone(), approvals.clone(), limits.clone(), clock.clone(), gateway, jobs.clone());
         let running = TaskTracker::new();
-        Self { rules, approvals, limits, executors, answers, guard, audit, clock, running }
+        Self { rules, approvals, limits, executors, jobs, answers, guard, audit, clock, running }
     }
 
     /// Runs `call` for `caller` in a task of its own, so that a client that hangs up does not cut a write in half: a
@@ -183,10 +192,26 @@ impl Pipeline {
             }
         };
         let changes = permit.operation().effect.changes();
-        let own = matches!(permit.operation().steps.first(), Some(Step::Gateway(_)));
+        // What targets said to a survey, or a job on its own, is no word of ours.
+        let own = matches!(
+            permit.operation().steps.first(),
+            Some(Step::Gateway(question)) if !matches!(question, Question::Jobs(_) | Question::Survey(_))
+        );
+        let job = Jobs::started_by(permit.operation()).filter(|_| changes);
         let attribution = call.attribution(caller);
         let raw = match permit.operation().steps.first() {
-            Some(Step::Gateway(_)) => self.answers.run(caller, &rules, permit).await?,
+            Some(Step::Gateway(Question::Survey(_))) => {
+                let never = CancellationToken::new();
+                let gone = if changes { &never } else { gone };
+                let mut surveyed = None;
+                let raw = self.surveyed((caller, &rules), call, permit, gone, &mut surveyed).await;
+                entry.surveyed(surveyed);
+                raw?
+            }
+            Some(Step::Gateway(_)) => self.answers.run(caller, &rules, permit, &call.progress).await?,
+            _ if let Some(waits_for) = job => {
+                jobs::run((&self.jobs, &self.executors), caller, call, permit, waits_for).await?
+            }
             // Only a read stops when its caller goes.
             _ if changes => self.executors.run(permit, &attribution, &CancellationToken::new(), &call.progress).await?,
             _ => self.executors.run(permit, &attribution, gone, &call.progress).await?,

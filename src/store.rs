@@ -4,10 +4,13 @@ mod approvals;
 mod approver_keys;
 mod break_glass;
 mod directory;
+mod facts;
 mod inspection;
+mod jobs;
 mod leaves;
 mod meta;
 mod reloads;
+mod snapshots;
 mod targets;
 mod tokens;
 
@@ -18,8 +21,11 @@ pub use approver_keys::{ApproverKeyRow, KeyChange};
 pub use break_glass::{PassRow, PassUse};
 pub(crate) use directory::check_private;
 pub use directory::{DirectoryError, DirectoryLock, Holder, check_directory, prepare_directory};
+pub use facts::FactRow;
 pub use inspection::{Inspection, Whole, enrolled, inspect};
+pub use jobs::JobRow;
 pub use leaves::{LeafReader, LeafRow, LeafWriter, StoredLeaf};
+pub use snapshots::{SectionRow, SnapshotRow};
 use sqlx::{
     SqlitePool,
     migrate::{MigrateError, Migrator},

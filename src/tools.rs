@@ -16,10 +16,13 @@ mod file_search;
 mod file_write;
 mod fleet_discover;
 mod fleet_list;
+mod fleet_summarize;
 mod gateway_inspect;
 mod host_inspect;
 mod host_power_control;
 mod http_probe;
+mod job_cancel;
+mod job_inspect;
 mod journal_query;
 mod kit;
 mod media;
@@ -43,13 +46,21 @@ mod service_inspect;
 mod service_list;
 #[cfg(test)]
 mod settled;
+mod snapshot_create;
+mod snapshot_diff;
+mod snapshot_list;
+mod started;
+mod sudoers;
 mod systemd;
 mod target_inspect;
+mod target_register;
 mod token_inspect;
 mod token_revoke;
 
 pub use kit::{APPROVAL_ID, Kind, PlanContext, Settled, Spec, ToolError, schema_of};
+pub(crate) use rights::missing_right;
 use serde_json::{Map, Value};
+pub use sudoers::{SudoRule, sudo_rules};
 
 use crate::model::{Content, Operation, RawOutput};
 
@@ -79,12 +90,19 @@ pub const ALL: &[&dyn Tool] = &[
     &fleet_list::FleetList,
     &fleet_discover::FleetDiscover,
     &target_inspect::TargetInspect,
+    &target_register::TargetRegister,
+    &fleet_summarize::FleetSummarize,
+    &snapshot_create::SnapshotCreate,
+    &snapshot_list::SnapshotList,
+    &snapshot_diff::SnapshotDiff,
     &policy_explain::PolicyExplain,
     &approval_list::ApprovalList,
     &approval_decide::ApprovalDecide,
     &audit_query::AuditQuery,
     &token_inspect::TokenInspect,
     &token_revoke::TokenRevoke,
+    &job_inspect::JobInspect,
+    &job_cancel::JobCancel,
     &gateway_inspect::GatewayInspect,
 ];
 

@@ -28,10 +28,17 @@ const RECORDED: usize = 20;
 pub(super) const FACTS: &str = "registry";
 
 /// What the command line must know of the configuration in force to import targets: the engagements, the targets
-/// that are configured and whose the directories are, as JSON.
+/// that are configured, whose the directories are and which hosts certificates speak for, as JSON.
 pub fn registry_facts(config: &Config) -> String {
     let targets: Vec<Value> = config.targets.iter().chain(&config.registered).map(registry_entry).collect();
-    json!({"engagements": config.engagement_ids(), "targets": targets, "places": config.places()}).to_string()
+    let host_cas: Vec<_> = config.ssh.host_cas.iter().map(|authority| &authority.hosts).collect();
+    json!({
+        "engagements": config.engagement_ids(),
+        "targets": targets,
+        "places": config.places(),
+        "host_cas": host_cas,
+    })
+    .to_string()
 }
 
 /// What came of a reload.

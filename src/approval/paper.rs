@@ -156,9 +156,14 @@ fn named(question: &Question) -> &'static str {
         Question::Policy(_) => "policy",
         Question::Audit(_) => "audit",
         Question::Fleet(_) => "fleet",
+        Question::Registration(_) => "registration",
         Question::Candidates(_) => "candidates",
         Question::Approvals(_) => "approvals",
         Question::Decision(_) => "decision",
+        Question::Jobs(_) => "jobs",
+        Question::JobCancel(_) => "job_cancel",
+        Question::Survey(_) => "survey",
+        Question::Snapshots(_) => "snapshots",
         Question::Gateway(_) => "gateway",
     }
 }

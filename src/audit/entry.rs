@@ -10,7 +10,7 @@ use ring::{
 use serde_json::{Map, Value};
 
 use super::{
-    ApprovalFacts, Audit, Execution, Record, Status, Unrecorded,
+    ApprovalFacts, Audit, Execution, Record, Status, Surveyed, Unrecorded,
     writer::{Body, Leaf},
 };
 use crate::{
@@ -136,6 +136,11 @@ impl Entry {
     /// It does not run after all.
     pub fn not_agreed(&mut self) {
         self.record.approved = false;
+    }
+
+    /// Many targets were read.
+    pub fn surveyed(&mut self, surveyed: Option<Surveyed>) {
+        self.record.survey = surveyed;
     }
 
     /// Whether the intent is in the log: then the outcome is owed, whatever happens.

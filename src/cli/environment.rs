@@ -1,7 +1,11 @@
 //! The environment variables of the predecessors: each is honoured or refused at start, with the setting that takes
 //! its place, and none is ignored without a word. Never shows the value of one that holds a secret.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use crate::config::did_you_mean;
 
@@ -12,6 +16,9 @@ pub(super) struct Environment {
     pub(super) max_body: Option<usize>,
     /// `targets_file`.
     pub(super) targets_file: Option<PathBuf>,
+    /// The files that variables name by an absolute path: keys that targets refer to as `${NAME}`. No other value is
+    /// kept, as it may be a secret.
+    pub(super) files: BTreeMap<String, PathBuf>,
     /// For the log.
     pub(super) warnings: Vec<String>,
 }
@@ -84,6 +91,10 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     variables.sort();
     for (name, value) in variables {
         let Some((_, fate, instead)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
+            let path = Path::new(&value);
+            if path.is_absolute() && path.is_file() {
+                asked.files.insert(name.clone(), path.to_owned());
+            }
             if name.starts_with("SYSTEMMANAGER_") {
                 let hint = did_you_mean(&name, KNOWN.iter().map(|(known, ..)| *known)).unwrap_or_default();
                 refused.push(format!("environment: {name} is not known{hint}; unset it"));
@@ -154,6 +165,18 @@ mod tests {
         let file = read_one("SYSTEMMANAGER_TARGETS_CONFIG", "/etc/targets.yaml").unwrap().targets_file;
         assert_eq!(file, Some("/etc/targets.yaml".into()));
         assert!(read_one("SYSTEMMANAGER_TARGETS_CONFIG", "targets.yaml").unwrap_err().contains("targets_file"));
+    }
+
+    #[test]
+    fn only_what_names_a_file_is_kept_and_no_other_value() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let kept = read_one("WEB_KEY", path).unwrap();
+        assert_eq!(kept.files, BTreeMap::from([("WEB_KEY".to_owned(), file.path().to_owned())]));
+        let folder = file.path().parent().unwrap().to_str().unwrap();
+        for other in ["/hunter2", "hunter2", "", folder, "Cargo.toml"] {
+            assert_eq!(read_one("WEB_KEY", other), Ok(Environment::default()), "{other}");
+        }
     }
 
     #[test]

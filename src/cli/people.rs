@@ -83,7 +83,7 @@ fn advice(code: &str) -> Option<&'static str> {
         }
         "operation_changed" => "run the command again: it shows what is asked now",
         "own_review" => "somebody else who may approve critical operations must look at it",
-        "host_only" => "passes are made on the gateway's own machine, by the service's user or root",
+        "host_only" => "it is for the gateway's own machine, where the service's user and root may ask it",
         "audit_unavailable" => "the gateway's log says why it cannot record; nothing was decided",
         _ => return None,
     })

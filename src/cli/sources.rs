@@ -148,6 +148,7 @@ impl Environment {
             Some(asked) => config.http.max_body_bytes = asked,
             None => {}
         }
+        config.ssh.key_variables.clone_from(&self.files);
         match &self.targets_file {
             Some(asked) if config.targets_file.as_ref().is_some_and(|file| file != asked) => {
                 wrong.push(

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::model::{
     Connection, EngagementId, HostKeyPin, KeyReference, NotAPin, Registered, Scope, SudoPolicy, Target, TargetId,
-    TargetKind,
+    TargetKind, jumps,
 };
 
 /// The only version of the format.
@@ -36,11 +36,33 @@ pub fn read_registry(
     home: &EngagementId,
     engagements: &[EngagementId],
 ) -> Result<Vec<Target>, Problems> {
+    read_beside(path, text, home, engagements, None)
+}
+
+/// Reads a registry file as [`read_registry`] does, and refuses jump hosts that can be none: they must be targets of the
+/// file or among `others`. Of two of one id, the file's counts.
+pub fn read_import(
+    path: &Path,
+    text: &str,
+    home: &EngagementId,
+    engagements: &[EngagementId],
+    others: &[Target],
+) -> Result<Vec<Target>, Problems> {
+    read_beside(path, text, home, engagements, Some(others))
+}
+
+fn read_beside(
+    path: &Path,
+    text: &str,
+    home: &EngagementId,
+    engagements: &[EngagementId],
+    others: Option<&[Target]>,
+) -> Result<Vec<Target>, Problems> {
     let report = Report::new(text);
     let targets = match yaml::parse(text) {
         Ok(document) => {
             let table = Spanned::new(0..0, document.table());
-            read(Section::root(&report, &table), home, engagements)
+            read(Section::root(&report, &table), home, engagements, others)
         }
         Err(error) => {
             report.add(error.place, "", error.message);
@@ -50,7 +72,12 @@ pub fn read_registry(
     report.into_problems(path.display()).map_or(Ok(targets), Err)
 }
 
-fn read(mut root: Section<'_>, home: &EngagementId, engagements: &[EngagementId]) -> Vec<Target> {
+fn read(
+    mut root: Section<'_>,
+    home: &EngagementId,
+    engagements: &[EngagementId],
+    others: Option<&[Target]>,
+) -> Vec<Target> {
     if let Some(value) = root.required("version", "\"1.0\"") {
         value.choice(&[(VERSION, ())]);
     }
@@ -58,13 +85,29 @@ fn read(mut root: Section<'_>, home: &EngagementId, engagements: &[EngagementId]
         root.required("targets", "{}");
     }
     let sections = root.named("targets");
-    let targets = sections.into_iter().filter_map(|(name, section)| target(name, section, home, engagements)).collect();
+    let mut named = Vec::new();
+    let read = |(name, section)| target(name, section, home, engagements, &mut named);
+    let targets: Vec<Target> = sections.into_iter().filter_map(read).collect();
     root.finish();
+    if let Some(others) = others {
+        let of = |id: &TargetId| targets.iter().chain(others).find(|target| target.id == *id);
+        for (id, value) in named {
+            if let Some(Err(fault)) = of(&id).map(|target| jumps(target, of)) {
+                value.refuse(fault);
+            }
+        }
+    }
     targets
 }
 
 /// One target; none only if something required is missing or wrong, which is then reported.
-fn target(name: &str, mut section: Section<'_>, home: &EngagementId, engagements: &[EngagementId]) -> Option<Target> {
+fn target<'d>(
+    name: &str,
+    mut section: Section<'d>,
+    home: &EngagementId,
+    engagements: &[EngagementId],
+    jumps: &mut Vec<(TargetId, Value<'d>)>,
+) -> Option<Target> {
     if !is_id(name) {
         section.refuse_name(format_args!("{name:?} is no name for a target: {ID}"));
     }
@@ -92,7 +135,7 @@ fn target(name: &str, mut section: Section<'_>, home: &EngagementId, engagements
         }
     };
     let capabilities = section.required("capabilities", "[\"system:read\"]").map(|value| capabilities(&value));
-    let connection = connection(&mut section, kind);
+    let connection = connection(&mut section, kind, |jump| jumps.push((name.into(), jump)));
     let mut constraints = section.section("constraints");
     let timeout = constraints.number("timeout", TIMEOUT.as_secs(), 1..=3600);
     let concurrency = constraints.number("concurrency", CONCURRENCY, 1..=64);
@@ -126,7 +169,11 @@ fn kind_of(remote: bool) -> &'static str {
     if remote { "remote" } else { "local" }
 }
 
-fn connection(section: &mut Section<'_>, kind: Option<TargetKind>) -> Option<Connection> {
+fn connection<'d>(
+    section: &mut Section<'d>,
+    kind: Option<TargetKind>,
+    jumps: impl FnOnce(Value<'d>),
+) -> Option<Connection> {
     if kind == Some(TargetKind::Local) {
         if let Some(value) = section.value("connection") {
             value.refuse("a local target is the machine of the gateway and has no connection");
@@ -142,7 +189,11 @@ fn connection(section: &mut Section<'_>, kind: Option<TargetKind>) -> Option<Con
     let certificate = section.value("certificate_path").and_then(|value| plain_file(&value));
     let host_keys = section.value("host_keys").map(|value| list(&value, "host keys", pin)).unwrap_or_default();
     let node = section.value("node_id").and_then(|value| node_id(&value));
-    let jump = section.value("jump").and_then(|value| label(&value)).map(TargetId::from);
+    let jump = section.value("jump").and_then(|value| Some((TargetId::from(label(&value)?), value)));
+    let jump = jump.map(|(id, value)| {
+        jumps(value);
+        id
+    });
     section.finish();
     let timeout = Duration::from_secs(timeout);
     Some(Connection { host: address?, port, username, key, certificate, host_keys, node, jump, via: None, timeout })
@@ -166,7 +217,8 @@ fn host(value: &Value<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn username(value: &Value<'_>) -> Option<String> {
+/// A login name.
+pub(super) fn username(value: &Value<'_>) -> Option<String> {
     let text = value.text("a login name")?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !(1..=32).contains(&text.len()) || !text.bytes().all(plain) || text.starts_with(['-', '.']) {
@@ -302,10 +354,18 @@ pub fn registry_file<'e>(entries: impl IntoIterator<Item = (&'e str, &'e Json)>)
     for (id, entry) in entries {
         text += &format!("  {}:\n", Json::from(id));
         for (key, value) in entry.as_object().into_iter().flatten() {
-            text += &format!("    {key}: {value}\n");
+            text += &format!("    {}: {value}\n", key_text(key));
         }
     }
     text
+}
+
+/// `key` as YAML: as it is where it can be nothing else, and quoted otherwise, for it may be anybody's.
+fn key_text(key: &str) -> String {
+    match !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+        true => key.to_owned(),
+        false => Json::from(key).to_string(),
+    }
 }
 
 #[cfg(test)]

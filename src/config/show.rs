@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Approvals, Config, EmbeddedNode, GrantsMode, HostNode, LogFormat, Node, NodeCredential, Notify, NotifyForm,
-    PolicyException, Profile, Tailnet, Tls, Webhook, section::join,
+    Approvals, Config, EmbeddedNode, GrantsMode, HostCa, HostNode, LogFormat, Node, NodeCredential, Notify, NotifyForm,
+    PolicyException, Profile, Ssh, Tailnet, Tls, UserCa, Webhook, section::join,
 };
 use crate::model::{EngagementId, Scope, SudoPolicy, TargetId, format_duration, format_size};
 
@@ -106,6 +106,7 @@ impl Config {
         add("exec.max_stdout".into(), size(exec.max_stdout_bytes));
         add("exec.max_stderr".into(), size(exec.max_stderr_bytes));
         add("exec.hard_output".into(), size(exec.hard_output_bytes));
+        self.add_ssh(&mut add);
         self.add_rules(&mut add);
         self.add_approvals(&mut add);
         add("log.level".into(), quoted(&self.log.level));
@@ -209,6 +210,49 @@ impl Config {
         }
     }
 
+    /// How targets are reached over SSH, and who speaks for their keys and ours.
+    fn add_ssh(&self, add: &mut impl FnMut(String, String)) {
+        let Ssh {
+            user,
+            auth_timeout,
+            idle,
+            keepalive,
+            max_connections,
+            channels_per_connection,
+            connecting_per_host,
+            breaker_failures,
+            breaker_open,
+            host_cas,
+            revoked_keys,
+            ca,
+            key_variables: _,
+        } = &self.ssh;
+        add("ssh.user".into(), quoted(user));
+        add("ssh.auth_timeout".into(), time(*auth_timeout));
+        add("ssh.idle".into(), time(*idle));
+        add("ssh.keepalive".into(), time(*keepalive));
+        add("ssh.max_connections".into(), max_connections.to_string());
+        add("ssh.channels_per_connection".into(), channels_per_connection.to_string());
+        add("ssh.connecting_per_host".into(), connecting_per_host.to_string());
+        add("ssh.breaker_failures".into(), breaker_failures.to_string());
+        add("ssh.breaker_open".into(), time(*breaker_open));
+        if !host_cas.is_empty() {
+            let host_ca = |HostCa { hosts, public_key }: &HostCa| {
+                format!("{{hosts = {}, public_key = {}}}", array(hosts), quoted(public_key))
+            };
+            let authorities: Vec<String> = host_cas.iter().map(host_ca).collect();
+            add("ssh.host_cas".into(), format!("[{}]", authorities.join(", ")));
+        }
+        if let Some(file) = revoked_keys {
+            add("ssh.revoked_keys".into(), quoted(file.to_string_lossy()));
+        }
+        if let Some(UserCa { key_file, ttl, source_addresses }) = ca {
+            add("ssh.ca.key_file".into(), quoted(key_file.to_string_lossy()));
+            add("ssh.ca.ttl".into(), time(*ttl));
+            add("ssh.ca.source_addresses".into(), array(source_addresses));
+        }
+    }
+
     /// What may be written, what leaves, what may be reached, and the site's own rules.
     fn add_rules(&self, add: &mut impl FnMut(String, String)) {
         let Self { files, guard, probe, policy, .. } = self;
@@ -295,6 +339,13 @@ impl Config {
                     "engagements.{}.tools: profile maximum would rather have the tools listed than every tool",
                     engagement.id
                 ));
+            }
+            if self.ssh.ca.as_ref().is_some_and(|ca| ca.source_addresses.is_empty()) {
+                advice.push(
+                    "ssh.ca.source_addresses: profile maximum would rather have the addresses of this gateway than \
+                     certificates that can be used from anywhere"
+                        .to_owned(),
+                );
             }
             for target in self.targets.iter().filter(|target| target.segment.is_none()) {
                 advice.push(format!(

@@ -314,6 +314,9 @@ fn understood() -> BTreeSet<String> {
         "limits.",
         "sessions.",
         "exec.",
+        "ssh.",
+        "ssh.host_cas[].",
+        "ssh.ca.",
         "files.",
         "guard.",
         "probe.",
@@ -348,6 +351,9 @@ fn understood() -> BTreeSet<String> {
             "limits",
             "sessions",
             "exec",
+            "ssh",
+            "ssh.host_cas",
+            "ssh.ca",
             "files",
             "guard",
             "probe",
@@ -383,6 +389,7 @@ fn the_page_tells_the_true_defaults() {
             "node.mode" => "",
             "node.socket" | "node.port" | "http.trusted_proxies" => "node.mode = \"host\"\n",
             key if key.starts_with("tailnet.") => "node.mode = \"host\"\n",
+            key if key.starts_with("ssh.ca.") => "ssh.ca.key_file = \"/ca\"\n",
             key if key.starts_with("node.") && key != "node.listen" => "node.mode = \"embedded\"\n",
             _ => "",
         };
@@ -394,7 +401,7 @@ fn the_page_tells_the_true_defaults() {
         assert_eq!(format!("{:?}", read_text(&text).unwrap()), defaults, "{key} = {default}");
         tried += 1;
     }
-    assert_eq!(tried, documented().len() - 32, "all but required keys and those without a default");
+    assert_eq!(tried, documented().len() - 36, "all but required keys and those without a default");
 }
 
 #[test]

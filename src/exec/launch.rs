@@ -7,7 +7,12 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 
-use crate::model::{Script, hex};
+use crate::model::{Script, StepOutcome, hex};
+
+/// `timeout` exits like this when the limit was reached: with 124, or, when it had to kill, as if killed itself. A script
+/// that chooses the same status can be taken for it only if it ends just then.
+pub(super) const TIMED_OUT: [StepOutcome; 3] =
+    [StepOutcome::Exited(124), StepOutcome::Exited(137), StepOutcome::Signalled(9)];
 
 /// A script ready to start.
 pub(super) struct Launch {

@@ -25,7 +25,7 @@ use super::{
     Executor, Run,
     capture::{Budget, Capture, Overflow, pump},
     group::{Ends, Exit, Group},
-    launch::Launch,
+    launch::{Launch, TIMED_OUT},
 };
 use crate::{
     config::Exec,
@@ -43,9 +43,6 @@ const VANISH: Duration = Duration::from_secs(2);
 
 /// How long output may still come after the command ended, from children that hold its streams open.
 const DRAIN: Duration = Duration::from_millis(500);
-
-/// `timeout` exits like this when the limit was reached: with 124, or, when it had to kill, as if killed itself.
-const TIMED_OUT: [StepOutcome; 3] = [StepOutcome::Exited(124), StepOutcome::Exited(137), StepOutcome::Signalled(9)];
 
 /// Runs scripts on this machine.
 pub(super) struct Local {
@@ -139,8 +136,7 @@ impl Local {
                 };
                 let over = match outcome(status) {
                     _ if overflow.is_err() => "output",
-                    // Its timer starts after ours, so `timeout` never fires before the limit by our clock. A script
-                    // that chooses the same status can be taken for it only if it ends just then.
+                    // Its timer starts after ours, so `timeout` never fires before the limit by our clock.
                     ended if ran >= limit && TIMED_OUT.contains(&ended) => "time",
                     ended => return ended,
                 };

@@ -18,9 +18,16 @@ use tokio_util::sync::CancellationToken;
 use super::ExecError;
 use crate::model::{Target, TargetId};
 
+/// The places for reads of many targets in one call, over all such calls. They wait for a network most of the time.
+const APART: usize = 64;
+/// How long such a read waits for its turn.
+const APART_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The places there are.
 pub(super) struct Queue {
     gateway: Arc<Semaphore>,
+    /// For reads of many targets in one call.
+    apart: Arc<Semaphore>,
     targets: Mutex<HashMap<TargetId, Lane>>,
     patience: Duration,
 }
@@ -52,22 +59,37 @@ pub(super) struct Place {
 impl Queue {
     /// `places` over all targets; whoever waits longer than `patience` is turned away.
     pub(super) fn new(places: usize, patience: Duration) -> Self {
-        Self { gateway: semaphore(places), targets: Mutex::default(), patience }
+        Self { gateway: semaphore(places), apart: semaphore(APART), targets: Mutex::default(), patience }
     }
 
     /// Waits for a place to run on `target`. Errors with `Busy` after the queue timeout, or `Cancelled`.
     pub(super) async fn enter(&self, target: &Target, cancel: &CancellationToken) -> Result<Place, ExecError> {
+        self.enter_among(&self.gateway, self.patience, target, cancel).await
+    }
+
+    /// The same for one of many reads in one call: with places of their own on the gateway.
+    pub(super) async fn enter_apart(&self, target: &Target, cancel: &CancellationToken) -> Result<Place, ExecError> {
+        self.enter_among(&self.apart, APART_PATIENCE, target, cancel).await
+    }
+
+    async fn enter_among(
+        &self,
+        places: &Arc<Semaphore>,
+        patience: Duration,
+        target: &Target,
+        cancel: &CancellationToken,
+    ) -> Result<Place, ExecError> {
         let lane = self.lane(target);
         let both = async {
             let target = lane.acquire_owned().await;
-            let gateway = Arc::clone(&self.gateway).acquire_owned().await;
+            let gateway = Arc::clone(places).acquire_owned().await;
             // A semaphore errors only once it is closed, and these never are.
             target.and_then(|target| Ok(Place { _target: target, _gateway: gateway? })).map_err(|_| ExecError::Busy)
         };
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ExecError::Cancelled),
-            place = timeout(self.patience, both) => place.unwrap_or(Err(ExecError::Busy)),
+            place = timeout(patience, both) => place.unwrap_or(Err(ExecError::Busy)),
         }
     }
 

@@ -15,6 +15,7 @@ mod login;
 mod pool;
 mod route;
 mod scan;
+mod stop;
 mod tether;
 mod trust;
 mod way;
@@ -30,7 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub use self::{
     alarm::{Alarms, HostAlarm},
     fault::SshFault,
-    login::{AuthorityFault, Credentials},
+    login::{AuthorityFault, Credentials, public_key_of},
     scan::{ScannedCertificate, ScannedKey, scan},
     trust::{NotAList, RevokedKeys, host_matches},
 };
@@ -116,8 +117,7 @@ impl Ssh {
         match opened {
             Err(fault) => (never(&fault), None),
             Ok((lease, channel)) => {
-                let hard = self.exec.hard_output_bytes;
-                let outcome = channel::run(channel, launch, run, hard, captures).await;
+                let outcome = channel::run((self, &way), (&lease, channel), launch, run, captures).await;
                 (outcome, Some(lease.session.wire.clone()))
             }
         }
@@ -144,9 +144,6 @@ impl Executor for Ssh {
         Box::pin(self.perform(run))
     }
 }
-
-/// How long a command may be silent about its end after its limit, before the channel is given up.
-const MARGIN: Duration = Duration::from_secs(7);
 
 #[cfg(test)]
 mod tests;

@@ -240,6 +240,7 @@ async fn an_operation_with_a_step_nobody_performs_does_not_begin() {
                     attribution: &attribution(),
                     cancel: &CancellationToken::new(),
                     progress: &Progress::default(),
+                    job: None,
                 },
             )
             .await;
@@ -257,7 +258,12 @@ async fn steps_run_in_order_up_to_the_first_that_did_not_end_by_itself() {
     let raw = executors()
         .perform(
             operation(Some(target("web", 1)), steps),
-            Watch { attribution: &attribution(), cancel: &CancellationToken::new(), progress: &Progress::default() },
+            Watch {
+                attribution: &attribution(),
+                cancel: &CancellationToken::new(),
+                progress: &Progress::default(),
+                job: None,
+            },
         )
         .await
         .unwrap();

@@ -17,8 +17,10 @@ const LONGEST_NAME: usize = 96;
 const LONGEST_LIST: usize = 1024;
 
 /// Directories that a value names instead of being a secret itself.
-const PATHS: &[&str] =
-    &["/etc/", "/run/", "/var/", "/home/", "/usr/", "/opt/", "/tmp/", "/root/", "/srv/", "/proc/", "/dev/", "./", "~/"];
+const PATHS: &[&str] = &[
+    "/bin/", "/sbin/", "/etc/", "/run/", "/var/", "/home/", "/usr/", "/opt/", "/tmp/", "/root/", "/srv/", "/proc/",
+    "/dev/", "./", "~/",
+];
 
 /// Finds named secrets, from one anchor to the next.
 pub(super) struct Pairs<'d> {

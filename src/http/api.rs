@@ -8,6 +8,7 @@ mod keys;
 mod openapi;
 mod reviews;
 mod route;
+mod targets;
 mod webhooks;
 mod whoami;
 
@@ -32,7 +33,7 @@ use crate::{
     approval::{Approvals, Couriers, Webhooks},
     audit::Audit,
     model::{Clock, CorrelationId},
-    pipeline::RulesInForce,
+    pipeline::{Pipeline, RulesInForce},
     store::Store,
 };
 
@@ -58,6 +59,8 @@ pub struct Desk {
     pub webhooks: Arc<Webhooks>,
     /// Those who are told.
     pub couriers: Arc<Couriers>,
+    /// Tests targets.
+    pub pipeline: Arc<Pipeline>,
     /// Records acts.
     pub audit: Arc<Audit>,
     /// The database.
@@ -91,6 +94,16 @@ fn routes() -> Vec<Route> {
         ),
         Route::post("/api/v1/approver-keys", "asks for signatures of a key to count", keys::enrol),
         Route::delete("/api/v1/approver-keys/{key_id}", "asks for signatures of a key to count no more", keys::remove),
+        Route::post(
+            "/api/v1/targets/scan",
+            "looks at the host keys that a machine shows, and trusts none; on the gateway's own host only",
+            targets::scan,
+        ),
+        Route::post(
+            "/api/v1/targets/{id}/test",
+            "connects to a target, logs in and changes nothing; on the gateway's own host only",
+            targets::test,
+        ),
         Route::callback::<webhooks::Said, _, _, _>(
             "/api/v1/webhooks/{name}",
             "what a webhook says as the person it is enrolled as",

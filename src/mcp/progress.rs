@@ -9,7 +9,7 @@ use rmcp::{
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::model::{Progress, format_size};
+use crate::model::{Progress, Tally, format_size};
 
 /// The least time between two notifications.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -36,13 +36,24 @@ pub(super) async fn reported<T>(
             biased;
             _ = ticks.tick() => {
                 let seconds = began.elapsed().as_secs_f64();
-                let message = format!("{}, {} read", running(target.as_str(), seconds), format_size(progress.bytes()));
+                // What is notified must grow, also while no target is over: the time does.
+                let message = match progress.tally() {
+                    Some(tally) => over_many(tally),
+                    None => format!("{}, {} read", running(target.as_str(), seconds), format_size(progress.bytes())),
+                };
                 let now = ProgressNotificationParam::new(token.clone(), seconds).with_message(message);
                 // A client that is gone is noticed elsewhere.
                 let _ = peer.notify_progress(now).await;
             }
             result = call.as_mut() => return result,
         }
+    }
+}
+
+fn over_many(Tally { done, failed, of }: Tally) -> String {
+    match failed {
+        0 => format!("{done} of {of} targets"),
+        failed => format!("{done} of {of} targets, {failed} without facts"),
     }
 }
 

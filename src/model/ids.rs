@@ -69,6 +69,31 @@ text_id!(
     JobId
 );
 
+impl JobId {
+    /// A new id, unique and ordered by time. No secret: a job is its owner's, whoever knows its id.
+    pub fn random() -> Self {
+        Self(Uuid::now_v7().as_simple().to_string().into())
+    }
+}
+
+text_id!(
+    /// Names one snapshot of the fleet. 32 hex digits, ordered by time.
+    SnapshotId
+);
+
+impl SnapshotId {
+    /// A new id, unique and ordered by time.
+    pub fn random() -> Self {
+        Uuid::now_v7().as_simple().to_string().into()
+    }
+
+    /// `text` as an id, if it has the form of one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == 32 && digits).then(|| text.into())
+    }
+}
+
 /// Joins everything that one request caused: HTTP, decision, execution, audit entries, log lines. A UUIDv7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,7 +1,7 @@
 //! How far a call has come, for whoever waits for it. Says nothing of what was read, only that and how much.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -18,6 +18,18 @@ struct State {
     target: OnceLock<TargetId>,
     begun: Notify,
     bytes: AtomicU64,
+    tally: Mutex<Option<Tally>>,
+}
+
+/// How far a call over many targets has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Those that are over, one way or the other.
+    pub done: usize,
+    /// Of these, those that gave nothing.
+    pub failed: usize,
+    /// All of them.
+    pub of: usize,
 }
 
 impl Progress {
@@ -33,6 +45,19 @@ impl Progress {
         {
             state.begun.notify_one();
         }
+    }
+
+    /// The operation runs on many targets, and has come this far.
+    pub fn count(&self, tally: Tally) {
+        if let Some(state) = &self.0 {
+            *state.tally.lock().unwrap_or_else(PoisonError::into_inner) = Some(tally);
+            self.begin(&"the fleet".into());
+        }
+    }
+
+    /// How far it has come where it runs on many targets; none where it runs on one.
+    pub fn tally(&self) -> Option<Tally> {
+        *self.0.as_ref()?.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `bytes` more were read from the target.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalId, Jti, Operation, TargetId, Vote};
+use super::{ApprovalId, JobId, Jti, Operation, SnapshotFilter, Survey, Target, TargetId, Vote};
 
 /// One question. Answered after policy allowed the operation it is part of, like any other step.
 #[derive(Clone, Debug)]
@@ -18,12 +18,22 @@ pub enum Question {
     Audit(AuditFilter),
     /// Which targets are there?
     Fleet(FleetFilter),
+    /// Change the registry. On a dry run: what would change, and which keys has the host?
+    Registration(Box<Registration>),
     /// Which machines of the tailnet could become targets?
     Candidates(CandidateFilter),
     /// How do the questions to people stand?
     Approvals(ApprovalFilter),
     /// Take what a person says to one of them.
     Decision(Ballot),
+    /// How do the caller's jobs stand?
+    Jobs(JobFilter),
+    /// Stop this one of the caller's jobs. On a dry run: how does it stand?
+    JobCancel(JobId),
+    /// Read many targets: the pipeline does that under a permit for each.
+    Survey(Survey),
+    /// Which snapshots of the fleet are kept?
+    Snapshots(SnapshotFilter),
     /// How is the gateway? Sections by name; empty means all.
     Gateway(Vec<String>),
 }
@@ -35,6 +45,19 @@ pub struct Inquiry {
     pub tool: String,
     /// What it would do, or why it could not even be planned (code and message).
     pub planned: Result<Operation, (&'static str, String)>,
+}
+
+/// A change of the registry: one target put there, replaced or removed.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Which.
+    pub id: TargetId,
+    /// What it is from then on; none to remove it.
+    pub wanted: Option<Box<Target>>,
+    /// Whether there has to be one already.
+    pub replaces: bool,
+    /// Names the entry that has to be found; `absent` where there must be none.
+    pub expected: Option<String>,
 }
 
 /// Selects audit records. Every condition that is set must hold; the engagement is added by the gateway.
@@ -72,6 +95,21 @@ pub struct ApprovalFilter {
     /// Is older than this one: the cursor of the page before.
     pub after: Option<ApprovalId>,
     /// The most questions to return.
+    pub limit: u32,
+}
+
+/// Selects jobs of the caller. Every condition that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// This one, with the end of its log.
+    pub id: Option<JobId>,
+    /// How long to wait for its end, in seconds.
+    pub wait_s: u32,
+    /// The most lines of its log.
+    pub lines: u32,
+    /// Is older than this one: the cursor of the page before.
+    pub after: Option<JobId>,
+    /// The most jobs to return.
     pub limit: u32,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Probe, Question};
+use super::{Probe, Question, WaitsFor};
 
 /// One typed action.
 #[derive(Clone, Debug)]
@@ -42,6 +42,13 @@ section() { printf '\n%s %s\n' "$m" "$1"; }
 missing() { printf '\n%s !%s %s\n' "$m" "$1" "$2"; }
 "#;
 
+/// Stands behind the prelude of a script that starts a job: takes the job's id off the arguments and defines three
+/// functions. `job_able` fails, saying why, where the host runs no systemd. `job_start RIGHTS SECONDS COMMAND…` (rights:
+/// sudo|direct) hands the command to systemd as a transient unit named after the job, which systemd does once: a second
+/// unit of the name is refused. `job_wait SECONDS` waits for the unit's end and prints section `job`. `job_log` prints
+/// what the command said, both streams in one.
+const JOB_PRELUDE: &str = include_str!("job.sh");
+
 /// A template with its arguments: what one step runs.
 #[derive(Clone, Debug)]
 pub struct Script {
@@ -53,12 +60,23 @@ pub struct Script {
     pub stdin: Option<Bytes>,
     /// How long it may run, if shorter than the target's limit.
     pub limit: Option<Duration>,
+    /// For one that is about a job: what the job's end is. The executor puts the job's id before its arguments.
+    pub job: Option<WaitsFor>,
 }
 
 impl Script {
     /// `template` with `args`.
     pub fn new(template: &'static Template, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { template, args: args.into_iter().map(Into::into).collect(), stdin: None, limit: None }
+        Self { template, args: args.into_iter().map(Into::into).collect(), stdin: None, limit: None, job: None }
+    }
+
+    /// The same, about a job that ends with `waits_for`.
+    pub fn about_job(self, waits_for: WaitsFor) -> Self {
+        Self { job: Some(waits_for), ..self }
+    }
+
+    fn prelude(&self) -> String {
+        format!("{PRELUDE}{}", if self.job.is_some() { JOB_PRELUDE } else { "" })
     }
 
     /// What goes to `sh`'s standard input: the script, or its data where the template takes data.
@@ -67,7 +85,8 @@ impl Script {
             self.stdin.as_deref().unwrap_or_default().to_vec()
         } else {
             // In braces, so that a call cut short is a syntax error and not a call with fewer arguments.
-            format!("{PRELUDE}main() {{\n{}\n}}\n{{ main \"$@\" </dev/null; }}\n", self.template.body).into_bytes()
+            let (prelude, body) = (self.prelude(), self.template.body);
+            format!("{prelude}main() {{\n{body}\n}}\n{{ main \"$@\" </dev/null; }}\n").into_bytes()
         }
     }
 
@@ -80,7 +99,7 @@ impl Script {
         let mut line = format!("exec env -i LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin timeout -k 5 {seconds} sh ");
         if self.template.stdin {
             line.push_str("-c ");
-            line.push_str(&quote(&format!("{PRELUDE}{}", self.template.body))?);
+            line.push_str(&quote(&format!("{}{}", self.prelude(), self.template.body))?);
             line.push_str(" sh ");
         } else {
             line.push_str("-s -- ");

@@ -144,3 +144,23 @@ pub struct Target {
     /// What a registry says of it; none where the configuration file is all there is.
     pub registered: Option<Box<Registered>>,
 }
+
+impl Target {
+    /// Where it is, as a registry says. None for the machine the gateway runs on.
+    pub fn connection(&self) -> Option<&Connection> {
+        self.registered.as_deref()?.connection.as_ref()
+    }
+
+    /// Whether it names a jump host that the registry could not find: there is no way to it, least of all a direct one.
+    pub fn is_cut_off(&self) -> bool {
+        self.connection().is_some_and(|connection| connection.jump.is_some() && connection.via.is_none())
+    }
+}
+
+impl Connection {
+    /// Whether both lead to the same place: the same host and port by the same way. A host key is enrolled for that.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let port = |connection: &Self| connection.port.unwrap_or(22);
+        self.host == other.host && port(self) == port(other) && self.jump == other.jump
+    }
+}

@@ -12,19 +12,23 @@ use serde_json::{Map, Value, json};
 use super::{
     CallError, Rules,
     explain::{explanation, unplanned},
+    jobs,
     network::{candidates, own_node, peers},
     people,
+    registration::register,
     revocation::revoke,
+    survey::snapshots,
 };
 use crate::{
     approval::Approvals,
     audit::Audit,
     auth::{Authenticator, Caller},
     exec::ExecError,
-    fleet::Registry,
+    fleet::{Jobs, Registry},
     limits::Limits,
     model::{
-        AuditFilter, Clock, FleetFilter, Inquiry, Operation, Question, RawOutput, Step, StepOutput, TargetId, hex,
+        AuditFilter, Clock, FleetFilter, Inquiry, Operation, Progress, Question, RawOutput, Step, StepOutput, TargetId,
+        hex,
     },
     policy::Permit,
     store::{Store, StoreError},
@@ -54,6 +58,7 @@ pub(super) struct Answers {
     limits: Arc<Limits>,
     clock: Arc<dyn Clock>,
     gateway: Arc<GatewayFacts>,
+    jobs: Arc<Jobs>,
 }
 
 impl From<StoreError> for CallError {
@@ -69,12 +74,29 @@ impl Answers {
         limits: Arc<Limits>,
         clock: Arc<dyn Clock>,
         gateway: Arc<GatewayFacts>,
+        jobs: Arc<Jobs>,
     ) -> Self {
-        Self { audit, approvals, limits, clock, gateway }
+        Self { audit, approvals, limits, clock, gateway, jobs }
     }
 
-    /// Answers the question that `permit` allows.
-    pub(super) async fn run(&self, caller: &Caller, rules: &Rules, permit: Permit) -> Result<RawOutput, CallError> {
+    /// How the gateway is on the network.
+    pub(super) fn node(&self) -> &dyn Node {
+        &*self.gateway.node
+    }
+
+    /// The database.
+    pub(super) fn store(&self) -> &Store {
+        &self.gateway.store
+    }
+
+    /// Answers the question that `permit` allows; one that waits for a target tells `progress` so.
+    pub(super) async fn run(
+        &self,
+        caller: &Caller,
+        rules: &Rules,
+        permit: Permit,
+        progress: &Progress,
+    ) -> Result<RawOutput, CallError> {
         let operation = permit.redeem(self.clock.now()).map_err(|_| CallError::NotRun(ExecError::Expired))?;
         let Some(Step::Gateway(question)) = operation.steps.first() else {
             return Err(CallError::NotRun(ExecError::NoExecutor));
@@ -85,11 +107,20 @@ impl Answers {
             Question::Policy(inquiry) => self.explain(caller, rules, inquiry),
             Question::Audit(filter) => self.records(&operation, filter).await?,
             Question::Fleet(filter) => targets(&rules.registry, &operation, filter),
+            Question::Registration(registration) => {
+                let now = self.clock.now();
+                register(&self.gateway, caller, rules, &operation, registration, now).await?
+            }
             Question::Candidates(filter) => {
                 candidates(&*self.gateway.node, &rules.registry, &operation.engagement, filter)
             }
             Question::Approvals(filter) => people::listed(&self.approvals, rules, caller, filter).await?,
             Question::Decision(ballot) => people::decided(&self.approvals, rules, caller, ballot).await?,
+            Question::Jobs(filter) => jobs::listed(&self.jobs, caller, filter, progress).await?,
+            Question::JobCancel(id) => jobs::cancelled(&self.jobs, caller, &operation, id).await?,
+            Question::Snapshots(filter) => snapshots(&self.gateway.store, &operation.engagement, filter).await?,
+            // Read under permits of their own, by the pipeline.
+            Question::Survey(_) => return Err(CallError::NotRun(ExecError::NoExecutor)),
             Question::Gateway(sections) => self.about(rules, &operation, sections).await?,
         };
         Ok(RawOutput { operation, outputs: vec![StepOutput::Answer(answer)] })

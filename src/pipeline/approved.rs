@@ -3,13 +3,14 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{CallError, Pipeline, Reference, Rules, ToolCall, reference, reply};
 use crate::{
     approval::{Asking, Paper, Unapproved},
     audit::{Entry, Execution},
     auth::Caller,
-    model::{ApprovalId, Content, Effect, Operation, Step, StepOutput, failpoint},
+    model::{ApprovalId, Content, Effect, Operation, Progress, Question, Step, StepOutput, failpoint},
     policy::{Decision, Pending, Permit},
     tools::{Settled, Tool, ToolError},
 };
@@ -180,7 +181,10 @@ impl Pipeline {
         }
         let permit = rules.policy.preview(caller, operation, self.clock.now()).map_err(|denial| *denial)?;
         let raw = match permit.operation().steps.first() {
-            Some(Step::Gateway(_)) => self.answers.run(caller, rules, permit).await?,
+            Some(Step::Gateway(Question::Survey(_))) => {
+                self.surveyed((caller, rules), call, permit, &CancellationToken::new(), &mut None).await?
+            }
+            Some(Step::Gateway(_)) => self.answers.run(caller, rules, permit, &Progress::default()).await?,
             _ => {
                 let (cancel, progress) = Default::default();
                 self.executors.run(permit, &call.attribution(caller), &cancel, &progress).await?

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::CallError;
 use crate::{
-    audit::Execution,
+    audit::{Execution, WireFacts},
     guard::{Guard, Injection, Output, Redactions},
     model::{
         CorrelationId, Missing, Operation, ProbeEnd, ProbeOutput, RawOutput, ScriptOutput, StepOutcome, StepOutput, hex,
@@ -94,7 +94,7 @@ impl Envelope {
             ("before", self.before),
             ("after", self.after),
             ("next_cursor", self.next_cursor.map(Value::from)),
-            ("exec", (!self.exec.is_empty()).then(|| json!(self.exec))),
+            ("exec", (!self.exec.is_empty()).then(|| shown(&self.exec))),
             ("partial", (!self.partial.is_empty()).then(|| json!(self.partial))),
         ];
         body.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
@@ -184,7 +184,7 @@ impl Reply {
                     body.insert("decide_at".into(), asked.decide_at.as_str().into());
                 }
                 if !error.exec().is_empty() {
-                    body.insert("exec".into(), serde_json::to_value(error.exec()).unwrap_or_default());
+                    body.insert("exec".into(), shown(error.exec()));
                 }
                 let body = Value::Object(body);
                 let injection =
@@ -194,6 +194,11 @@ impl Reply {
             }
         }
     }
+}
+
+/// What ran, as the caller sees it.
+fn shown(exec: &[Execution]) -> Value {
+    json!(exec.iter().map(Execution::for_caller).collect::<Vec<_>>())
 }
 
 /// What ran, for reply and record: digests and sizes, never content.
@@ -222,6 +227,7 @@ fn script_that_ran(script: &ScriptOutput) -> Execution {
         stdout_bytes: script.stdout.total,
         stdout_sha256: script.stdout.sha256.clone(),
         duration_ms: milliseconds(script.duration),
+        wire: script.wire.as_ref().map(WireFacts::from),
     }
 }
 
@@ -242,6 +248,7 @@ fn probe_that_ran(probe: &ProbeOutput) -> Execution {
         stdout_bytes: 0,
         stdout_sha256: hex(digest::digest(&digest::SHA256, b"").as_ref()),
         duration_ms: milliseconds(probe.duration),
+        wire: None,
     }
 }
 

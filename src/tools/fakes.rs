@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{
     Tool, ToolError,
-    rig::{MARKER, Rig, conforms, recorded},
+    rig::{JOB, MARKER, Rig, conforms, recorded},
 };
 use crate::model::{Content, Operation, RawOutput, Step};
 
@@ -32,9 +32,7 @@ impl Fakes {
         let fakes = Self { directory: tempfile::tempdir().unwrap(), moved: Vec::new() };
         fs::create_dir(fakes.path("bin")).unwrap();
         for (name, body) in programs {
-            let path = fakes.path("bin").join(name);
-            fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            fakes.program(name, body);
         }
         fakes
     }
@@ -52,6 +50,25 @@ impl Fakes {
         let fakes = self.moving("/run/systemd/system", "systemd");
         fs::create_dir_all(fakes.path("systemd")).unwrap();
         fakes
+    }
+
+    /// [`Self::with_systemd`], and with programs that run transient units as systemd does.
+    pub(super) fn with_jobs(self) -> Self {
+        let programs = [
+            ("systemd-run", include_str!("../../tests/cases/fake-systemd/systemd-run.sh")),
+            ("systemctl", include_str!("../../tests/cases/fake-systemd/systemctl.sh")),
+            ("journalctl", include_str!("../../tests/cases/fake-systemd/journalctl.sh")),
+        ];
+        for (name, body) in programs {
+            self.program(name, body);
+        }
+        self.with_systemd()
+    }
+
+    fn program(&self, name: &str, body: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -97,7 +114,9 @@ impl Fakes {
         for (from, to) in &self.moved {
             input = input.replace(from, to);
         }
-        let args: Vec<&str> = std::iter::once(MARKER).chain(script.args.iter().map(String::as_str)).collect();
+        let job = script.job.map(|_| JOB);
+        let args: Vec<&str> =
+            std::iter::once(MARKER).chain(job).chain(script.args.iter().map(String::as_str)).collect();
         let (stdout, stderr) = self.sh(input.as_bytes(), &args);
         recorded(operation, stdout, &stderr)
     }

@@ -13,7 +13,9 @@ use super::{
     service_control::lines,
     systemd::{blocks, missing, number, section, sudo_word, value},
 };
-use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Section, Step, TargetKind, Template};
+use crate::model::{
+    Content, Effect, JobSight, Operation, RawOutput, Risk, Scope, Script, Section, Step, TargetKind, Template, WaitsFor,
+};
 
 /// The tool.
 pub(super) struct HostPowerControl;
@@ -79,6 +81,8 @@ struct Data {
     blockers: Vec<String>,
     /// What is scheduled
     scheduled: Option<Scheduled>,
+    /// For job_inspect, which tells whether the host went down and came back; null on a dry run
+    job: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -156,7 +160,13 @@ impl Tool for HostPowerControl {
             mode_word(args.dry_run).into(),
             sudo_word(&target).into(),
         ];
-        let script = Script::new(&TEMPLATE, words);
+        let mut script = Script::new(&TEMPLATE, words);
+        if !args.dry_run {
+            script = script.about_job(match args.action {
+                Action::Reboot => WaitsFor::Boot,
+                Action::Poweroff => WaitsFor::Down,
+            });
+        }
         let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;
         Ok(marked(operation, Some(args.reason), args.dry_run))
     }
@@ -208,6 +218,7 @@ impl Tool for HostPowerControl {
             blockers: Vec::new(),
             scheduled: scheduled(&text("scheduled").unwrap_or_default()),
             inhibitors: inhibitors.unwrap_or_default(),
+            job: None,
         };
         let has_inhibitors = section(&sections, "inhibitors").is_some_and(|section| section.content.is_ok());
         let has_shutdown = section(&sections, "shutdown").is_none();
@@ -244,8 +255,9 @@ impl Tool for HostPowerControl {
         content.before = Some(json!({"scheduled": answer.scheduled, "boot_id": answer.boot_id}));
         content.after = Some(json!({"scheduled": after}));
         answer.scheduled = after;
+        answer.job = text("job").and_then(|job| JobSight::read(&job).id).map(|id| id.to_string());
         content.warnings.push(match args.action {
-            Action::Reboot => "the host is up again once host_inspect shows another boot_id".to_owned(),
+            Action::Reboot => "the host is up again once job_inspect of this job shows new_boot_id; job_cancel calls it off until then".to_owned(),
             Action::Poweroff => "nothing here can start the host again".to_owned(),
         });
         content.data = data(&answer)?;

@@ -13,11 +13,14 @@ use super::{
     Kind, PlanContext, Settled, Spec, Tool, ToolError,
     apt::{self, Change, MOST, Verb},
     kit::{Host, arguments, data, schema_of, script},
-    rights::{denied, marked, missing_right, mode_word, reason},
+    rights::{marked, mode_word, reason},
     service_control::lines,
+    started::{Job, rule, started},
     systemd::{missing, section, sudo_word},
 };
-use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Section, Step, Template, hex};
+use crate::model::{
+    Content, Effect, Operation, RawOutput, Risk, Scope, Script, Section, Step, Template, WaitsFor, hex,
+};
 
 mod outcome;
 
@@ -85,6 +88,8 @@ struct Data {
     reboot_expected: bool,
     /// What became of it; null on a dry run
     done: Option<Done>,
+    /// What changes them; null where nothing was started
+    job: Option<Job>,
 }
 
 const SPEC: Spec = Spec {
@@ -131,6 +136,9 @@ const VITAL: &[&str] = &[
 /// What the script needs beside the waiting, in seconds.
 const MARGIN_S: u64 = 20;
 
+/// The longest that apt may take, in seconds: as in the script.
+const JOB_S: u32 = 7200;
+
 impl Tool for PackageChange {
     fn spec(&self) -> &'static Spec {
         &SPEC
@@ -166,7 +174,10 @@ impl Tool for PackageChange {
             Some(version) => format!("{}={version}", package.name),
             None => package.name.clone(),
         });
-        let script = Script::new(&TEMPLATE, fixed.into_iter().chain(packages));
+        let mut script = Script::new(&TEMPLATE, fixed.into_iter().chain(packages));
+        if !args.dry_run {
+            script = script.about_job(WaitsFor::Unit);
+        }
         let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;
         Ok(marked(operation, Some(args.reason), args.dry_run))
     }
@@ -241,6 +252,7 @@ impl Tool for PackageChange {
             reboot_required: reboot.lines().next() == Some("yes"),
             reboot_expected,
             done: None,
+            job: None,
         };
         let mut content = Content { partial: missing(&sections), changed: Some(false), ..Content::default() };
         if raw.operation.dry_run {
@@ -257,18 +269,28 @@ impl Tool for PackageChange {
             }
             Some(word) => return Err(refused(word, &answer)),
         }
-        let status = text("status").ok_or_else(|| ToolError::unreadable("the run broke off"))?;
-        let status: Option<i32> = status.trim().parse().ok();
+        // The packages differ from call to call and sudoers has no safe pattern for them, so the rule ends in any.
+        let (job, unit) = started(&sections, user.trim(), &rule(JOB_S, "apt-get .*"))?;
+        let status = match (job.goes_on(), unit.result.as_str(), unit.exit_status) {
+            (true, ..) => None,
+            (false, "success", _) => Some(0),
+            (false, _, status) => Some(status.filter(|status| *status != 0).unwrap_or(1)),
+        };
         let errors = text("errors").unwrap_or_default();
         let done = Done::read(&sections, status, &answer.install, &answer.upgrade, &answer.remove);
         if let Some(status) = status.filter(|status| *status != 0)
             && done.changed.is_empty()
         {
-            return Err(failure(&args, &user, status, &errors));
+            return Err(failure(&args, status, &errors));
         }
         content.changed = Some(!done.changed.is_empty());
         content.warnings = done.warnings(&errors);
+        if job.goes_on() {
+            content.changed = None;
+            content.warnings.push(job.note());
+        }
         answer.done = Some(done);
+        answer.job = Some(job);
         content.data = data(&answer)?;
         Ok(content)
     }
@@ -374,23 +396,14 @@ fn refused(word: &str, answer: &Data) -> ToolError {
     }
 }
 
-fn failure(args: &Args, user: &str, status: i32, errors: &str) -> ToolError {
-    if denied(status, errors) {
-        // The packages differ from call to call and sudoers has no safe pattern for them, so the line ends in none.
-        let mut error = missing_right(user.trim(), &["/usr/bin/env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-        if let Some(hint) = error.hint.take() {
-            error =
-                error.hint(format!("{hint} * (apt-get by sudo is root: the gateway's policy is then the only fence)"));
-        }
-        return error;
-    }
+fn failure(args: &Args, status: i32, errors: &str) -> ToolError {
     let first = first_error(errors);
     if errors.contains("Could not get lock") || errors.contains("Unable to acquire the dpkg frontend lock") {
         return ToolError::new("busy", format!("another program works on the packages: {first}"))
             .hint("nothing was changed; process_list match=apt shows it");
     }
     let named = args.packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ");
-    ToolError::new("apt_failed", format!("apt changed nothing ({named}): {first}"))
+    ToolError::new("apt_failed", format!("apt changed nothing and ended with status {status} ({named}): {first}"))
 }
 
 fn first_error(errors: &str) -> &str {

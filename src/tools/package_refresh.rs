@@ -1,4 +1,5 @@
-//! `package_refresh`: fetches the package lists (`apt-get update`) and tells what each source answered. Installs nothing.
+//! `package_refresh`: fetches the package lists (`apt-get update`) as a job and tells what each source answered. Installs
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +10,14 @@ use serde_json::{Map, Value};
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError, apt,
     kit::{Host, arguments, data, schema_of, script},
-    rights::{denied, marked, missing_right, mode_word, reason},
+    rights::{marked, mode_word, reason},
     service_control::lines,
+    started::{Job, rule, started},
     systemd::{missing, section, sudo_word},
 };
-use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Section, Step, Template};
+use crate::model::{
+    Content, Effect, Missing, Operation, RawOutput, Risk, Scope, Script, Section, Step, Template, WaitsFor,
+};
 
 /// The tool.
 pub(super) struct PackageRefresh;
@@ -42,6 +46,8 @@ struct Data {
     /// Since the lists were fetched: before, and after a real run
     lists_age_s: Option<i64>,
     lists_age_after_s: Option<i64>,
+    /// What fetches them; null on a dry run
+    job: Option<Job>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -65,7 +71,7 @@ const SPEC: Spec = Spec {
     output: schema_of::<Data>,
 };
 
-/// `$1` sudo|direct, `$2` seconds to wait for another apt, `$3` run|dry.
+/// `$1` sudo|direct, `$2` seconds to wait for another apt, `$3` seconds to wait for the end, `$4` run|dry.
 const TEMPLATE: Template = Template {
     id: "package_refresh.v1",
     stdin: false,
@@ -74,6 +80,12 @@ const TEMPLATE: Template = Template {
 
 /// The longest wait for another apt to give the lists free, in seconds.
 const LOCK_S: u64 = 60;
+
+/// What the script needs beside the waiting, in seconds.
+const MARGIN_S: u64 = 10;
+
+/// The longest that apt may take, in seconds: as in the script.
+const JOB_S: u32 = 1800;
 
 impl Tool for PackageRefresh {
     fn spec(&self) -> &'static Spec {
@@ -84,10 +96,15 @@ impl Tool for PackageRefresh {
         let args: Args = arguments(raw)?;
         args.reason.as_deref().map_or(Ok(()), reason)?;
         let target = Host::find(context, &args.target)?;
-        // The other half of the time is for fetching.
-        let lock_s = (target.timeout.as_secs() / 2).min(LOCK_S);
-        let words = [sudo_word(&target).to_owned(), lock_s.to_string(), mode_word(args.dry_run).into()];
-        let script = Script::new(&TEMPLATE, words);
+        // The rest of the time is for fetching.
+        let lock_s = (target.timeout.as_secs() / 3).min(LOCK_S);
+        let wait_s = target.timeout.as_secs().saturating_sub(lock_s + MARGIN_S).max(1);
+        let words =
+            [sudo_word(&target).to_owned(), lock_s.to_string(), wait_s.to_string(), mode_word(args.dry_run).into()];
+        let mut script = Script::new(&TEMPLATE, words);
+        if !args.dry_run {
+            script = script.about_job(WaitsFor::Unit);
+        }
         let operation = SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])?;
         Ok(marked(operation, args.reason, args.dry_run))
     }
@@ -109,18 +126,31 @@ impl Tool for PackageRefresh {
             errors: Vec::new(),
             lists_age_s: age("age_before"),
             lists_age_after_s: age("age_after"),
+            job: None,
         };
         let mut content = Content { partial: missing(&sections), changed: Some(false), ..Content::default() };
         if raw.operation.dry_run {
             content.data = data(&answer)?;
             return Ok(content);
         }
-        let status = text("status").and_then(|text| text.trim().parse::<i32>().ok());
-        let status = status.ok_or_else(|| ToolError::unreadable("apt did not come to its end"))?;
-        let errors = text("errors").unwrap_or_default();
-        let seen = sources(&text("out").unwrap_or_default());
-        if status != 0 && seen.is_empty() {
-            return Err(refusal(&text("user").unwrap_or_default(), status, &errors));
+        let user = text("user").unwrap_or_default();
+        let (job, unit) = started(&sections, user.trim(), &rule(JOB_S, "apt-get update -q"))?;
+        if job.goes_on() {
+            content.changed = None;
+            content.warnings.push(job.note());
+            answer.job = Some(job);
+            content.data = data(&answer)?;
+            return Ok(content);
+        }
+        let fine = unit.result == "success";
+        let out = section(&sections, "out").and_then(|section| section.content.as_ref().ok());
+        let Some(out) = out.filter(|out| !out.trim_ascii().is_empty()) else {
+            return unread(content, answer, job, fine);
+        };
+        let out = String::from_utf8_lossy(out);
+        let seen = sources(&out);
+        if !fine && seen.is_empty() {
+            return Err(refusal(&out));
         }
         for source in &seen {
             match source.kind {
@@ -136,7 +166,7 @@ impl Tool for PackageRefresh {
         answer.errors.sort_by(|a, b| a.source.cmp(&b.source).then(a.message.cmp(&b.message)));
         answer.errors.dedup();
         // What apt says besides: an expired or unsigned archive is an error of a source, too.
-        for line in errors.lines() {
+        for line in out.lines() {
             match (line.strip_prefix("E: "), line.strip_prefix("W: ")) {
                 (Some(message), _) => {
                     answer.errors.push(SourceError { source: None, message: message.to_owned() });
@@ -145,10 +175,11 @@ impl Tool for PackageRefresh {
                 _ => {}
             }
         }
-        if status != 0 || !answer.errors.is_empty() {
+        if !fine || !answer.errors.is_empty() {
             content.warnings.push("not every source could be fetched: the lists of the others are new".into());
         }
         content.changed = Some(!answer.changed_sources.is_empty());
+        answer.job = Some(job);
         content.data = data(&answer)?;
         Ok(content)
     }
@@ -203,12 +234,25 @@ fn sources(out: &str) -> Vec<Source> {
     items.into_values().collect()
 }
 
-fn refusal(user: &str, status: i32, errors: &str) -> ToolError {
-    if denied(status, errors) {
-        return missing_right(user.trim(), &["/usr/bin/apt-get", "update", "-q"]);
+/// The answer where the journal of the target cannot be read: apt ended, and what it said is not known.
+fn unread(mut content: Content, mut answer: Data, job: Job, fine: bool) -> Result<Content, ToolError> {
+    const HOW: &str = "what apt said is in the target's journal: its user needs the group systemd-journal to read it";
+    if !fine {
+        return Err(ToolError::new("apt_failed", "apt could not fetch the lists").hint(HOW));
     }
-    let first = errors.lines().find(|line| line.starts_with("E: ")).unwrap_or("apt gave no reason");
-    if errors.contains("Could not get lock") || errors.contains("Unable to lock directory") {
+    if !content.partial.iter().any(|missing| missing.section == "out") {
+        content.partial.push(Missing { section: "out".into(), reason: "unreadable".into() });
+    }
+    content.warnings.push(format!("which sources changed is not known; {HOW}"));
+    content.changed = None;
+    answer.job = Some(job);
+    content.data = data(&answer)?;
+    Ok(content)
+}
+
+fn refusal(out: &str) -> ToolError {
+    let first = out.lines().find(|line| line.starts_with("E: ")).unwrap_or("apt gave no reason");
+    if out.contains("Could not get lock") || out.contains("Unable to lock directory") {
         return ToolError::new("busy", format!("another program works on the package lists: {first}"))
             .hint("process_list match=apt shows it; try again later");
     }

@@ -236,6 +236,9 @@ fn not_found() -> ToolError {
 
 fn refused(why: &str, stat: &Stat, raw: &RawOutput) -> ToolError {
     let signal = raw.operation.arguments.get("signal").and_then(Value::as_str).unwrap_or_default();
+    let wire = script(raw, 0).ok().and_then(|script| script.wire.as_ref());
+    let login = wire.map(|wire| wire.login.as_str());
+    let user = login.unwrap_or("USER");
     match why {
         "start_ticks" => ToolError::new(
             "precondition_failed",
@@ -251,8 +254,8 @@ fn refused(why: &str, stat: &Stat, raw: &RawOutput) -> ToolError {
         }
         "sudo" => ToolError::new("permission_denied", "neither the login user nor its sudo may signal this process")
             .hint(format!(
-                "add to the target's sudoers, with the login user for USER: \
-                 USER ALL=(root) NOPASSWD: /bin/kill ^-s {signal} -- [0-9]+$"
+                "add to the target's sudoers{}: {user} ALL=(root) NOPASSWD: /bin/kill ^-s {signal} -- [0-9]+$",
+                if login.is_none() { ", with the login user for USER" } else { "" }
             )),
         "kernel_thread" => ToolError::new("refused", "this is a thread of the kernel and takes no signals"),
         "thread" => ToolError::invalid("pid", "names a thread; a signal would reach its whole process"),

@@ -29,6 +29,9 @@ use crate::{
 /// What opens sections; the recordings in `tests/cases` hold it too.
 pub(super) const MARKER: &str = "0123456789abcdef0123456789abcdef";
 
+/// The id of the job that a script starts.
+pub(super) const JOB: &str = "0123456789abcdef0123456789abcdef";
+
 /// The id of the token that calls.
 pub(super) const TOKEN: &str = "00c0ffee00c0ffee00c0ffee00c0ffee";
 
@@ -146,6 +149,10 @@ impl Rig {
     /// Runs `script` by the command line that the executors use.
     #[expect(clippy::disallowed_methods, reason = "a test runs the script without an executor")]
     pub(super) fn execute(&self, script: &Script) -> ScriptOutput {
+        let mut script = script.clone();
+        if script.job.is_some() {
+            script.args.insert(0, JOB.to_owned()); // as the executors do
+        }
         let line = script.command_line(MARKER, Duration::from_secs(120)).unwrap();
         let argv: Vec<&str> = self.wrapper.iter().map(String::as_str).chain(["sh", "-c", &line]).collect();
         let mut child = Command::new(argv[0])

@@ -46,7 +46,7 @@ pub(super) fn denied(status: i32, errors: &str) -> bool {
 }
 
 /// The refusal of a host whose login user may not run `command` (its words, the program by its full path).
-pub(super) fn missing_right(user: &str, command: &[&str]) -> ToolError {
+pub(crate) fn missing_right(user: &str, command: &[&str]) -> ToolError {
     let line = sudoers_line(user, command);
     let program = command.first().copied().unwrap_or_default();
     ToolError::new("permission_denied", format!("{user} may not run {program} for this"))

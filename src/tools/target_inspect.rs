@@ -1,6 +1,8 @@
 //! `target_inspect`: one target as the registry knows it and as it answers now. Never changes anything, and asks sudo
 //! only where the target's policy lets it be used.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,7 +12,9 @@ use super::{
     kit::{Host, arguments, data, schema_of, script},
     procfs::{Parts, capped, pairs},
 };
-use crate::model::{Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Target, TargetId, Template};
+use crate::model::{
+    Connection, Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Target, TargetId, Template,
+};
 
 /// The tool.
 pub(super) struct TargetInspect;
@@ -44,6 +48,27 @@ struct Registered {
     limits: Limits,
     /// `none`, `limited` or `full`.
     sudo: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<Reached>,
+}
+
+/// Where it is and what it must prove. Never where the gateway keeps a key.
+#[derive(Serialize, JsonSchema)]
+struct Reached {
+    host: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    /// `key`, `certificate`, or `gateway`: a certificate that the gateway makes.
+    login: &'static str,
+    /// Fingerprints of the host keys that were enrolled.
+    host_keys: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    jump: Option<TargetId>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -59,6 +84,8 @@ struct Limits {
 struct Probe {
     /// Whether it answered: true, since a target that does not is an error.
     reachable: bool,
+    /// From connecting to the script's end.
+    took_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,7 +190,7 @@ impl Tool for TargetInspect {
         let target = raw.operation.target.as_deref().ok_or_else(|| ToolError::unreadable("no target"))?;
         let output = script(raw, 0)?;
         let parts = Parts::of(output)?;
-        let data = data(&Data { registry: registered(target), probe: probe(&parts) })?;
+        let data = data(&Data { registry: registered(target), probe: probe(&parts, output.duration) })?;
         Ok(Content { partial: parts.missing(), truncated: output.stdout.dropped() > 0, ..Content::new(data) })
     }
 }
@@ -178,10 +205,27 @@ fn registered(target: &Target) -> Registered {
         roots: target.roots.iter().map(|root| root.display().to_string()).collect(),
         limits: Limits { timeout_s: target.timeout.as_secs(), concurrency: target.concurrency },
         sudo: target.sudo.as_str(),
+        connection: target.connection().map(reached),
     }
 }
 
-fn probe(parts: &Parts) -> Probe {
+fn reached(connection: &Connection) -> Reached {
+    Reached {
+        host: connection.host.clone(),
+        port: connection.port,
+        user: connection.username.clone(),
+        login: match (&connection.key, &connection.certificate) {
+            (Some(_), Some(_)) => "certificate",
+            (Some(_), None) => "key",
+            (None, _) => "gateway",
+        },
+        host_keys: connection.host_keys.iter().map(ToString::to_string).collect(),
+        node_id: connection.node.clone(),
+        jump: connection.jump.clone(),
+    }
+}
+
+fn probe(parts: &Parts, took: Duration) -> Probe {
     let host = parts.text("host").unwrap_or_default();
     let host = pairs(&host);
     let word = |key: &str| host.get(key).map(|value| capped(value, 256));
@@ -198,6 +242,7 @@ fn probe(parts: &Parts) -> Probe {
     let kernel: Vec<String> = ["system", "kernel", "machine"].iter().filter_map(|key| word(key)).collect();
     Probe {
         reachable: parts.text("host").is_some(),
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         hostname: word("hostname"),
         os: word("os"),
         kernel: (!kernel.is_empty()).then(|| kernel.join(" ")),
@@ -264,7 +309,7 @@ mod tests {
         );
         let content = TargetInspect.render(&recorded(operation, stdout, "")).unwrap();
         conforms(&TargetInspect, &content.data);
-        let expected = json!({"reachable": true, "hostname": "a", "groups": [], "tools": ["awk"]});
+        let expected = json!({"reachable": true, "took_ms": content.data["probe"]["took_ms"], "hostname": "a", "groups": [], "tools": ["awk"]});
         assert_eq!(content.data["probe"], expected);
         assert_eq!(content.partial.len(), 2);
     }

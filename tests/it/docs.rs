@@ -39,7 +39,8 @@ fn documented(page: &str, heading: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_key_of_a_record_is_explained_and_no_other() {
-    let (source, page) = (read("src/audit/record.rs"), read("docs/audit.md"));
+    let source = read("src/audit/record.rs") + &read("src/audit/surveyed.rs");
+    let page = read("docs/audit.md");
     for (name, heading) in [
         ("Record", "\n## A record\n"),
         ("ApprovalFacts", "In `approval`:"),
@@ -47,8 +48,11 @@ fn every_key_of_a_record_is_explained_and_no_other() {
         ("SignedFacts", "In `signed`, as it came, and past redaction:"),
         ("PeerFacts", "In `tailscale`:"),
         ("Execution", "In each entry of `exec`:"),
+        ("WireFacts", "In `wire`:"),
         ("HttpFacts", "In `http`:"),
         ("Folded", "In `folded`:"),
+        ("Surveyed", "In `survey`:"),
+        ("TargetFailure", "In each entry of `failed`:"),
     ] {
         let fields = fields(&source, name);
         assert!(!fields.is_empty(), "{name}");

@@ -29,6 +29,7 @@ mod doctor;
 mod emergency;
 mod environment;
 mod harness;
+mod host_alarm;
 mod joined;
 mod killed;
 mod manual;
@@ -47,10 +48,14 @@ mod record;
 mod refused;
 mod registry;
 mod reload;
+#[allow(dead_code, reason = "for the tests of targets behind SSH, part by part")]
+mod remote;
 mod request;
 mod scripted;
 mod sealed;
 mod served;
 mod ssh_keygen;
+#[allow(dead_code, reason = "shared with the unit tests of the backend")]
+mod sshd;
 mod tidy;
 mod usage;

@@ -1,4 +1,7 @@
-//! Registry files: imported, exported, in force in a running service, and honest about what cannot be operated yet.
+//! The registry at the command line: files imported and exported, machines added, scanned and tested; in force in a running
+//! service, and honest about what cannot be operated yet.
+
+mod machines;
 
 use std::fs;
 
@@ -25,6 +28,11 @@ targets:
     metadata: {hostname: "web-server-01", platform: "ubuntu-22.04", tags: ["web", "production", "ssh"]}
 "#;
 
+/// The same as a target that nothing reaches yet.
+fn engine() -> String {
+    SAMPLE.replace("\"ssh\"   ", "\"docker\"")
+}
+
 fn two() -> String {
     let (_, first) = SAMPLE.split_once("targets:\n").unwrap();
     format!(
@@ -49,23 +57,23 @@ async fn an_import_is_in_force_at_once_and_a_call_says_which_executor_is_missing
     let place = Place::with(CONFIG);
     let service = Served::start(&place).await;
     let token = place.token("default").await;
-    let file = place.beside("targets.yaml", SAMPLE);
+    let file = place.beside("targets.yaml", &engine());
     let file = file.to_str().unwrap();
     let dry = place.said(&["target", "import", file, "--dry-run"]).await;
     assert!(dry.contains("added      web-server-01\ndry run, nothing was changed: 1 added"), "{dry}");
     assert_eq!(place.said(&["target", "export"]).await, "version: \"1.0\"\ntargets: {}\n");
     let said = place.said(&["target", "import", file]).await;
     assert!(said.ends_with("1 added, 0 changed, 0 removed, 0 unchanged\n"), "{said}");
-    let listed = async || service.call(&token, "fleet_list", json!({"kind": "ssh"})).await.data()["total"] == 1;
+    let listed = async || service.call(&token, "fleet_list", json!({"kind": "docker"})).await.data()["total"] == 1;
     let since = std::time::Instant::now();
     eventually("the target is in force", listed).await;
     assert!(since.elapsed().as_secs_f32() < 2.0);
     let list = service.call(&token, "fleet_list", json!({})).await;
     let target = &list.data()["targets"][1];
-    assert_eq!((&target["id"], &target["kind"]), (&json!("web-server-01"), &json!("ssh")));
+    assert_eq!((&target["id"], &target["kind"]), (&json!("web-server-01"), &json!("docker")));
     let answer = service.call(&token, "target_inspect", json!({"target": "web-server-01"})).await;
     assert_eq!(answer.code(), "no_executor");
-    assert!(answer.body.to_string().contains("the ssh executor is not part of this version"), "{}", answer.body);
+    assert!(answer.body.to_string().contains("the docker executor is not part of this version"), "{}", answer.body);
     let theirs = place.token("other").await;
     assert_eq!(service.call(&theirs, "fleet_list", json!({})).await.data()["total"], 0);
     place.said(&["target", "remove", "web-server-01"]).await;
@@ -158,7 +166,7 @@ async fn an_import_is_all_or_nothing() {
 #[tokio::test]
 async fn a_registry_file_of_the_configuration_is_read_at_start_and_reload() {
     let place = Place::with(CONFIG);
-    let registry = place.beside("targets.yaml", SAMPLE);
+    let registry = place.beside("targets.yaml", &engine());
     let config = format!("targets_file = {:?}\n{CONFIG}", registry.to_str().unwrap());
     place.write(&config);
     let service = Served::start(&place).await;
@@ -167,7 +175,7 @@ async fn a_registry_file_of_the_configuration_is_read_at_start_and_reload() {
     assert_eq!(service.call(&token, "fleet_list", json!({})).await.data()["total"], 2);
     fs::write(&registry, SAMPLE.replace("sudo_policy", "sudo")).unwrap();
     assert!(place.refused(3, &["reload"]).await.contains("targets.yaml:9:"));
-    fs::write(&registry, SAMPLE.replace("web-server-01", "web-2")).unwrap();
+    fs::write(&registry, engine().replace("web-server-01", "web-2")).unwrap();
     place.said(&["reload"]).await;
     assert_ne!(service.digest(&token).await, before, "the digest covers the registry file");
     assert_eq!(service.call(&token, "target_inspect", json!({"target": "web-2"})).await.code(), "no_executor");

@@ -27,6 +27,9 @@ use tokio::{
 /// What a server that runs nothing says to a command line and its input: standard output and the exit status.
 pub type Answer = dyn Fn(&str, &[u8]) -> (Vec<u8>, u32) + Send + Sync;
 
+/// What a server runs where it is told to run a command line.
+pub type Instead = dyn Fn(&str) -> String + Send + Sync;
+
 /// How a server behaves.
 #[derive(Clone)]
 pub struct Settings {
@@ -42,6 +45,8 @@ pub struct Settings {
     pub max_sessions: usize,
     /// Instead of running commands.
     pub answer: Option<Arc<Answer>>,
+    /// What it runs in place of what it is told to.
+    pub instead: Option<Arc<Instead>>,
     /// Hangs up as soon as a command was started.
     pub cuts: bool,
     /// Whether it connects others further, as a jump host does.
@@ -60,6 +65,7 @@ impl Settings {
             banner: None,
             max_sessions: 10,
             answer: None,
+            instead: None,
             cuts: false,
             forwards: false,
         }
@@ -383,6 +389,7 @@ impl server::Handler for Connection {
         let group = Group::default();
         self.groups.insert(channel, group.clone());
         let (handle, settings, seen) = (session.handle(), self.settings.clone(), self.seen.clone());
+        let run = settings.instead.as_deref().map_or_else(|| line.clone(), |instead| instead(&line));
         tokio::spawn(async move {
             let running = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
             seen.most_running.fetch_max(running, Ordering::SeqCst);
@@ -391,7 +398,7 @@ impl server::Handler for Connection {
                     let status = answered(&**answer, &line, received, &handle, channel).await;
                     let _ = handle.exit_status_request(channel, status).await;
                 }
-                None => ran(&line, received, &handle, channel, (settings.cuts, group)).await,
+                None => ran(&run, received, &handle, channel, (settings.cuts, group)).await,
             }
             seen.running.fetch_sub(1, Ordering::SeqCst);
             let _ = handle.eof(channel).await;
@@ -434,6 +441,7 @@ async fn ran(
         .args(["-c", line])
         .current_dir("/")
         .process_group(0)
+        .kill_on_drop(true)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

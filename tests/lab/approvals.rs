@@ -83,25 +83,26 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// What `node` says to the people's API, under the gateway's MagicDNS name.
-fn says(site: &Site, node: &Node, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Silence> {
-    let to = node.resolve(&site.name).first().map(|ip| SocketAddr::new(*ip, PORT)).ok_or(Silence::Unreachable)?;
-    let url = format!("http://{}:{PORT}/api/v1/{path}", site.name);
+/// What `node` says to the people's API of a gateway, under its MagicDNS name.
+pub fn says(gateway: &str, node: &Node, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Silence> {
+    let to = node.resolve(gateway).first().map(|ip| SocketAddr::new(*ip, PORT)).ok_or(Silence::Unreachable)?;
+    let url = format!("http://{gateway}:{PORT}/api/v1/{path}");
     node.machine.visit(|| async {
-        let http = http().resolve(&site.name, to).build().unwrap();
+        let http = http().resolve(gateway, to).build().unwrap();
         let request = http.request(method, url).header("X-Tailops-Request", "1");
         answer(body.iter().fold(request, |request, body| request.json(body))).await
     })
 }
 
-fn decides(site: &Site, node: &Node, asked: &Value, decision: &str) -> Answer {
+/// What `node` decides about what was asked.
+pub fn decides(gateway: &str, node: &Node, asked: &Value, decision: &str) -> Answer {
     let path = format!("approvals/{}/decision", asked["approval_id"].as_str().unwrap());
     let body = json!({"decision": decision, "operation_hash": asked["operation_hash"], "comment": "as agreed"});
-    says(site, node, Method::POST, &path, Some(body)).unwrap()
+    says(gateway, node, Method::POST, &path, Some(body)).unwrap()
 }
 
 fn looks_at(site: &Site, node: &Node, asked: &Value) -> Result<Answer, Silence> {
-    says(site, node, Method::GET, &format!("approvals/{}", asked["approval_id"].as_str().unwrap()), None)
+    says(&site.name, node, Method::GET, &format!("approvals/{}", asked["approval_id"].as_str().unwrap()), None)
 }
 
 #[track_caller]
@@ -118,23 +119,25 @@ fn a_person_agrees_and_it_runs_once(site: &Site) {
 
     // She owns the token, so it is she who asks, whatever her grant says.
     assert_eq!(looks_at(site, &lab.alice, &asked).unwrap().status, 200);
-    is(&decides(site, &lab.alice, &asked, "approve"), 403, "own_request");
+    is(&decides(&site.name, &lab.alice, &asked, "approve"), 403, "own_request");
     let record = site.last_record(|record| record["code"] == "own_request");
     assert_eq!((&record["kind"], &record["tool"]), (&json!("approval"), &json!("approval.approve")), "{record}");
     assert_eq!(record["tailscale"]["tailscale_user"], "alice@example.com");
     // Agents are nobody, whatever they know.
-    is(&decides(site, &lab.agent, &asked, "approve"), 403, "not_a_person");
+    is(&decides(&site.name, &lab.agent, &asked, "approve"), 403, "not_a_person");
     // He gets in, and it is none of his business.
     lab.control.set_policy(&policy(looks()));
-    until("bob is let in", || says(site, &lab.bob, Method::GET, "whoami", None).is_ok_and(|said| said.status == 200));
-    is(&decides(site, &lab.bob, &asked, "approve"), 404, "approval_unknown");
+    until("bob is let in", || {
+        says(&site.name, &lab.bob, Method::GET, "whoami", None).is_ok_and(|said| said.status == 200)
+    });
+    is(&decides(&site.name, &lab.bob, &asked, "approve"), 404, "approval_unknown");
     wish.is_refused(&lab.agent, with_it.clone(), "approval_pending");
 
     lab.control.set_policy(&policy(approves()));
     until("bob sees it", || looks_at(site, &lab.bob, &asked).is_ok_and(|said| said.status == 200));
     let other = json!({"approval_id": asked["approval_id"], "operation_hash": "0".repeat(64)});
-    is(&decides(site, &lab.bob, &other, "approve"), 409, "operation_changed");
-    let decided = decides(site, &lab.bob, &asked, "approve");
+    is(&decides(&site.name, &lab.bob, &other, "approve"), 409, "operation_changed");
+    let decided = decides(&site.name, &lab.bob, &asked, "approve");
     assert_eq!((decided.status, &decided.body["state"]), (200, &json!("approved")), "{}", decided.body);
 
     // Nobody else uses it, and not for anything else.
@@ -176,7 +179,7 @@ fn a_right_that_is_taken_away_after_a_yes_stops_the_run(site: &Site) {
     lab.control.set_policy(&policy(approves()));
     let asked = wish.ask();
     until("bob sees it", || looks_at(site, &lab.bob, &asked).is_ok_and(|said| said.status == 200));
-    assert_eq!(decides(site, &lab.bob, &asked, "approve").body["state"], "approved");
+    assert_eq!(decides(&site.name, &lab.bob, &asked, "approve").body["state"], "approved");
     lab.control.set_policy(&policy(looks()));
     until("bob has no right", || looks_at(site, &lab.bob, &asked).is_ok_and(|said| said.status == 404));
     let with_it = json!({"approval_id": asked["approval_id"]});
@@ -186,7 +189,7 @@ fn a_right_that_is_taken_away_after_a_yes_stops_the_run(site: &Site) {
     assert_eq!((&record["approved"], &record["exec"]), (&json!(false), &Value::Null), "{record}");
     // Nor does it count where he cannot be found at all.
     lab.control.set_policy(&policy(None));
-    until("bob knows no way there", || says(site, &lab.bob, Method::GET, "whoami", None).is_err());
+    until("bob knows no way there", || says(&site.name, &lab.bob, Method::GET, "whoami", None).is_err());
     wish.is_refused(&lab.agent, with_it.clone(), "approval_pending");
     // It was looked up, not forgotten: with the right back, his word counts as he gave it.
     lab.control.set_policy(&policy(approves()));

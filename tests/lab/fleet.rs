@@ -1,8 +1,12 @@
 //! The fleet that the tests of remote hosts share: three real hosts on the tailnet, and a gateway on a node of its own
 //! that operates them over SSH. One test has it at a time, as it has the lab.
 
+mod certificates;
 mod cuts;
 mod impostors;
+mod logins;
+mod packages;
+mod power;
 mod races;
 mod reads;
 mod services;
@@ -17,8 +21,9 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    approvals::decides,
     client::{self, Answer, http},
-    control::Owner,
+    control::{DOMAIN, Owner},
     gateway::Gateway,
     host::{self, Host, keygen},
     lab::{Lab, skipped, turn},
@@ -80,7 +85,7 @@ impl Fleet {
         });
         let [web1, web2, db1] = hosts;
         keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "gateway", "-f", key_file(&ops).to_str().unwrap()]);
-        let gateway = Gateway::start(&ops.machine, &host_section(&ops), "");
+        let gateway = Gateway::start(&ops.machine, &host_section(&ops), &ssh_section(&ops));
         let token = gateway.mint(&["--scopes", "admin", "--bind", "tag:mcp-client", "--owner", "bob@example.com"]);
         let fleet = Self { lab, ops, gateway, web1, web2, db1, token, before: 0 };
         for host in fleet.hosts() {
@@ -163,6 +168,22 @@ impl Fleet {
         })
     }
 
+    /// The list of host keys and certificates that count no more.
+    pub fn revoked(&self) -> PathBuf {
+        self.ops.machine.directory.join(REVOKED)
+    }
+
+    /// The fingerprint of the authority for host certificates.
+    pub fn host_ca(&self) -> String {
+        let line = keygen(&["-l", "-f", self.ops.machine.directory.join(HOST_CA).to_str().unwrap()]);
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    }
+
+    /// The public key of the authority for logins.
+    pub fn user_ca(&self) -> String {
+        fs::read_to_string(self.ops.machine.directory.join(USER_CA).with_extension("pub")).unwrap()
+    }
+
     /// Where MCP clients connect.
     pub fn url(&self) -> String {
         format!("http://{}:{PORT}/mcp", self.ops.ipv4())
@@ -179,6 +200,19 @@ impl Fleet {
         self.lab.agent.machine.visit(calling)
     }
 
+    /// The agent asks for something critical, alice agrees, and the agent does it: the answer to that.
+    #[track_caller]
+    pub fn call_approved(&self, tool: &str, arguments: Value) -> Answer {
+        let asked = self.call(tool, arguments.clone());
+        assert_eq!(asked.code(), "approval_required", "{}", asked.body);
+        let asked = &asked.body["result"]["structuredContent"];
+        let decided = decides(&self.ops.dns_name(), &self.lab.alice, asked, "approve");
+        assert_eq!((decided.status, &decided.body["state"]), (200, &json!("approved")), "{}", decided.body);
+        let mut arguments = arguments;
+        arguments.as_object_mut().unwrap().insert("approval_id".to_owned(), asked["approval_id"].clone());
+        self.call(tool, arguments)
+    }
+
     /// Every record of the present test, oldest first.
     pub fn records(&self) -> Vec<Value> {
         self.gateway.records().split_off(self.before)
@@ -191,11 +225,33 @@ impl Fleet {
     }
 }
 
+/// The `[ssh]` section: an authority for the keys of hosts and one for logins, and short patience with silence.
+fn ssh_section(ops: &Node) -> String {
+    let directory = &ops.machine.directory;
+    for authority in [HOST_CA, USER_CA] {
+        keygen(&["-q", "-t", "ed25519", "-N", "", "-C", authority, "-f", directory.join(authority).to_str().unwrap()]);
+    }
+    let host_ca = fs::read_to_string(directory.join(HOST_CA).with_extension("pub")).unwrap();
+    format!(
+        "[ssh]\nkeepalive = \"5s\"\nrevoked_keys = {:?}\n\n[[ssh.host_cas]]\nhosts = [\"*.{DOMAIN}\"]\npublic_key = {:?}\n\n\
+         [ssh.ca]\nkey_file = {:?}\nsource_addresses = [\"{}/32\"]\n",
+        ops.machine.write(REVOKED, ""),
+        host_ca.trim(),
+        directory.join(USER_CA),
+        ops.ipv4(),
+    )
+}
+
 /// Agents may do anything, as far as people agree; alice may agree.
 fn policy() -> String {
     let agents = policy::gateway(&["tag:mcp-client"], json!({"scopes": ["admin"]}));
     policy::with(&[policy::alice(), agents, policy::targets()])
 }
+
+/// Files in the directory of the gateway's machine.
+const HOST_CA: &str = "host_ca";
+const USER_CA: &str = "user_ca";
+const REVOKED: &str = "revoked";
 
 /// What the gateway logs in with.
 pub fn key_file(ops: &Node) -> PathBuf {

@@ -9,15 +9,26 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until `look` finds something, and returns it; fails the test after [`PATIENCE`].
 #[track_caller]
-pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until_some<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_some_within(PATIENCE, what, look)
+}
+
+#[track_caller]
+fn until_some_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(began.elapsed() < patience, "waited in vain until {what}");
         std::thread::sleep(LOOK);
     }
+}
+
+/// Waits until `holds`, for something that takes its time: up to `times` the [`PATIENCE`].
+#[track_caller]
+pub fn until_within(times: u32, what: &str, mut holds: impl FnMut() -> bool) {
+    until_some_within(PATIENCE * times, what, || holds().then_some(()));
 }
 
 /// Waits until `holds`; fails the test after [`PATIENCE`].

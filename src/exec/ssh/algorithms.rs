@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use russh::{
     AlgorithmKind, Preferred, cipher, compression, kex,
-    keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, agent::AgentSessionBinding, ssh_key::public::KeyData},
+    keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, ssh_key::public::KeyData},
     mac,
 };
 
@@ -91,10 +91,9 @@ pub(super) fn acceptable(key: &PublicKey) -> Result<(), String> {
     }
 }
 
-/// Whether the host signed the key exchange with what was offered. The library verifies whatever signature it finds,
-/// also RSA with SHA-1; its name stands at the beginning.
-pub(super) fn signed_well(binding: Option<&AgentSessionBinding>) -> Result<(), SshFault> {
-    let signature = binding.map(AgentSessionBinding::signature).unwrap_or_default();
+/// Whether the host signed the key exchange with what was offered: `signature` begins with the algorithm's name. The
+/// library verifies whatever signature it finds, also RSA with SHA-1.
+pub(super) fn signed_well(signature: &[u8]) -> Result<(), SshFault> {
     let name = signature.split_first_chunk::<4>().and_then(|(length, rest)| {
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
         std::str::from_utf8(rest.get(..length)?).ok()
@@ -128,4 +127,82 @@ pub(super) fn nothing_in_common(error: &russh::Error) -> Option<SshFault> {
 pub(super) fn printable(text: &str, most: usize) -> String {
     let clean = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     text.chars().take(most).map(clean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use russh::keys::PrivateKey;
+
+    use super::*;
+
+    fn signature(name: &str) -> Vec<u8> {
+        let mut bytes = u32::try_from(name.len()).unwrap().to_be_bytes().to_vec();
+        bytes.extend(name.as_bytes());
+        bytes.extend([0, 0, 0, 1, 7]);
+        bytes
+    }
+
+    #[test]
+    fn nothing_old_is_offered() {
+        let offered = preferred(&[], true);
+        let names: Vec<String> = (offered.kex.iter().map(|name| name.as_ref().to_owned()))
+            .chain(offered.key.iter().map(ToString::to_string))
+            .chain(offered.host_key_certificates.iter().map(Algorithm::to_certificate_type))
+            .chain(offered.cipher.iter().map(|name| name.as_ref().to_owned()))
+            .chain(offered.mac.iter().map(|name| name.as_ref().to_owned()))
+            .chain(offered.compression.iter().map(|name| name.as_ref().to_owned()))
+            .collect();
+        for name in &names {
+            let old =
+                ["sha1", "cbc", "md5", "diffie-hellman", "nistp256@", "ssh-rsa", "dss", "zlib", "3des", "arcfour"];
+            assert!(!old.iter().any(|old| name.contains(old)), "{name}");
+        }
+        assert_eq!(names.len(), 5 + 6 + 6 + 4 + 2 + 1, "{names:?}");
+        // What the page says is what is offered.
+        let page = include_str!("../../../docs/ssh-trust.md");
+        for name in names.iter().filter(|name| !name.contains("-cert-") && *name != "none") {
+            assert!(page.contains(&format!("`{name}`")), "docs/ssh-trust.md does not name {name}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_known_key_comes_first() {
+        let pin = |name: &str| HostKeyPin { fingerprint: "SHA256:x".into(), algorithm: Some(name.into()) };
+        let first = |pins: &[HostKeyPin]| preferred(pins, false).key[0].to_string();
+        assert_eq!(first(&[]), "ssh-ed25519");
+        assert_eq!(first(&[pin("ecdsa-sha2-nistp384")]), "ecdsa-sha2-nistp384");
+        assert_eq!(first(&[pin("ssh-rsa")]), "rsa-sha2-512");
+        assert_eq!(preferred(&[pin("ssh-rsa")], false).key.len(), 6);
+        assert!(preferred(&[pin("ssh-rsa")], false).host_key_certificates.is_empty());
+    }
+
+    #[test]
+    fn a_key_exchange_signed_with_sha1_is_refused() {
+        for name in ["rsa-sha2-512", "rsa-sha2-256", "ssh-ed25519", "ecdsa-sha2-nistp256"] {
+            assert!(signed_well(&signature(name)).is_ok(), "{name}");
+        }
+        for bytes in [signature("ssh-rsa"), signature("ssh-dss"), signature(""), vec![], vec![0, 0, 0, 9], vec![255; 8]]
+        {
+            assert_eq!(signed_well(&bytes).unwrap_err().code(), "weak_algorithms", "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn only_kinds_of_keys_that_are_offered_are_taken() {
+        let of = |algorithm| PrivateKey::random(&mut rand::rng(), algorithm).unwrap().public_key().clone();
+        assert_eq!(acceptable(&of(Algorithm::Ed25519)), Ok(()));
+        assert_eq!(acceptable(&of(Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 })), Ok(()));
+        let hardware = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAICFo/k5LU8863u66YC9eUO2170QduohPURkQnbLa/dczAAAABHNzaDo=";
+        let why = acceptable(&PublicKey::from_openssh(hardware).unwrap()).unwrap_err();
+        assert!(why.contains("sk-ssh-ed25519"), "{why}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_host_wrote_is_shown_short_and_harmless(text: String) {
+            let shown = printable(&text, 40);
+            prop_assert!(shown.len() <= 40 && shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+        }
+    }
 }

@@ -135,7 +135,7 @@ pub(super) async fn connect(
     let shaken = within(connection.timeout, "connecting", async {
         let (bytes, tether) = tether(bytes(ssh, way, through.as_ref()).await?);
         let handle = client::connect_stream(config, bytes, handler).await?;
-        algorithms::signed_well(handle.agent_session_binding())?;
+        algorithms::signed_well(handle.agent_session_binding().map(|bound| bound.signature()).unwrap_or_default())?;
         Ok((handle, tether))
     })
     .await;

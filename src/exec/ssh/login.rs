@@ -4,12 +4,16 @@
 mod authority;
 mod key_file;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use russh::{
     client::{AuthResult, Handle},
-    keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, agent::AgentIdentity},
+    keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, agent::AgentIdentity},
 };
 
 pub(super) use self::authority::Purpose;
@@ -48,6 +52,23 @@ impl Credentials {
     pub(super) fn of_files(settings: &config::Ssh) -> Self {
         Self { user: settings.user.clone(), variables: settings.key_variables.clone(), authority: None }
     }
+}
+
+/// The public key of the private key in `path`, as a line of OpenSSH without a comment: from the key itself, or from
+/// the file beside it that ends in `.pub` where this user may not read the key. Errors say why neither can be had, and
+/// name no file.
+pub fn public_key_of(path: &Path) -> Result<String, String> {
+    let mut public = match key_file::key(path) {
+        Ok(key) => key.public_key().clone(),
+        Err(Unusable::Owner { .. } | Unusable::Io(std::io::ErrorKind::PermissionDenied)) => {
+            let beside = std::fs::read_to_string(format!("{}.pub", path.display()));
+            let beside = beside.map_err(|error| format!("it is not yours to read, and its .pub file: {error}"))?;
+            beside.trim().parse::<PublicKey>().map_err(|_| "its .pub file holds no public key".to_owned())?
+        }
+        Err(fault) => return Err(fault.to_string()),
+    };
+    public.set_comment("");
+    public.to_openssh().map_err(|error| error.to_string())
 }
 
 /// How to log in on one target, before anything was read.
@@ -145,7 +166,7 @@ impl Login {
 }
 
 /// The fault for a caller, without the file's name; the operator's log gets both.
-fn unusable(path: &std::path::Path, fault: &Unusable) -> SshFault {
+fn unusable(path: &Path, fault: &Unusable) -> SshFault {
     tracing::warn!(path = %path.display(), why = %fault, "a login key cannot be used");
     SshFault::Credential(fault.to_string())
 }

@@ -158,14 +158,23 @@ impl Pool {
         })
     }
 
+    /// A connection by `way` that is kept nowhere and counts among no others: for ending what runs on one that has no
+    /// room left.
+    pub(super) async fn apart(&self, ssh: &Ssh, way: &Way<'_>) -> Result<Session, SshFault> {
+        let through = self.through(ssh, way).await?;
+        connect(ssh, way, through, None).await
+    }
+
+    /// A channel's right on the jump host of `way`, where there is one.
+    async fn through(&self, ssh: &Ssh, way: &Way<'_>) -> Result<Option<Lease>, SshFault> {
+        let Some(via) = &way.via else { return Ok(None) };
+        let lease = self.lease(ssh, via).await;
+        lease.map(Some).map_err(|fault| SshFault::Via { host: via.target.id.clone(), fault })
+    }
+
     /// A new connection by `way`.
     async fn open(&self, ssh: &Ssh, way: &Way<'_>) -> Result<Session, SshFault> {
-        let through = match &way.via {
-            None => None,
-            Some(via) => {
-                Some(self.lease(ssh, via).await.map_err(|fault| SshFault::Via { host: via.target.id.clone(), fault })?)
-            }
-        };
+        let through = self.through(ssh, way).await?;
         let door = self.door(way.key.place());
         let turn = timeout(self.patience, door.connecting.acquire()).await;
         let _turn = turn.map_err(|_| SshFault::Busy("others are being opened to the host"))?;

@@ -28,9 +28,12 @@ pub(super) mod sshd;
 
 use sshd::{Settings, Sshd, new_key, pin_of};
 
+mod contract;
 mod jump;
 mod login;
 mod pool;
+mod stop;
+mod trusting;
 
 static ECHO: Template = Template { id: "test.echo.v1", body: "printf '%s' \"$1\"; exit 3", stdin: false };
 static CAT: Template = Template { id: "test.cat.v1", body: "cat", stdin: true };
@@ -119,8 +122,21 @@ impl Rig {
     }
 
     async fn cancellable(&self, target: &Target, script: &Script, cancel: &CancellationToken) -> ScriptOutput {
+        self.perform(target, script, Duration::from_secs(60), cancel).await
+    }
+
+    async fn limited(&self, script: &Script, limit: Duration) -> ScriptOutput {
+        self.perform(&self.target, script, limit, &CancellationToken::new()).await
+    }
+
+    async fn perform(
+        &self,
+        target: &Target,
+        script: &Script,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> ScriptOutput {
         let (attribution, progress) = (attribution(), Progress::default());
-        let limit = Duration::from_secs(20);
         let run = Run { target, script, limit, attribution: &attribution, cancel, progress: &progress };
         Executor::run(&self.ssh, run).await
     }

@@ -63,3 +63,8 @@ section errors
 printf '%s\n' "$errors" | head -c 2048
 section scheduled_after
 planned
+if [ "$status" = 0 ]; then
+	section job
+	printf 'Boot=%s\nId=%s\n' "$boot" "$j"
+	planned
+fi

@@ -67,6 +67,7 @@ section checked
 echo "$status"
 [ "$mode" = run ] || return 0
 
+job_able || return 0
 refuse() { section refused; echo "$1"; }
 if [ "$sha" != "$wanted" ]; then refuse plan_changed; return 0; fi
 if [ -n "$kept" ]; then refuse vital; return 0; fi
@@ -87,18 +88,16 @@ failed() { systemctl list-units --failed --plain --no-pager --no-legend --full 2
 installed >"$dir/before"
 failed >"$dir/failed"
 lock_s=$((wait_s / 2))
-set -- env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o "DPkg::Lock::Timeout=$lock_s" "$@"
-if [ "$rights" = sudo ] && [ "$(id -u)" != 0 ]; then set -- sudo -n "$@"; fi
-# In a session of its own: what is cut short here must not cut dpkg short.
-{ setsid -w "$@" >"$dir/run" 2>"$dir/runerr"; echo $? >"$dir/rc"; } >/dev/null 2>&1 &
-end=$(($(cut -d . -f 1 /proc/uptime) + wait_s))
-while [ ! -s "$dir/rc" ] && [ "$(cut -d . -f 1 /proc/uptime)" -lt "$end" ]; do sleep 0.2; done
-section status
-cat -- "$dir/rc" 2>/dev/null
-section errors
-head -c 4096 -- "$dir/runerr"
-section log
-tail -c 4096 -- "$dir/run"
+job_start "$rights" 7200 apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o "DPkg::Lock::Timeout=$lock_s" "$@"
+job_wait "$wait_s"
+if job_log >"$dir/run"; then
+	section errors
+	grep '^E: ' "$dir/run" | head -c 4096
+	section log
+	tail -c 4096 -- "$dir/run"
+else
+	missing log permission_denied
+fi
 section changed
 installed >"$dir/after"
 LC_ALL=C comm -3 "$dir/before" "$dir/after"

@@ -70,7 +70,7 @@ impl Done {
     pub(super) fn warnings(&self, errors: &str) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.finished {
-            warnings.push("apt still runs: ask package_list filter=broken later whether it ended well".into());
+            warnings.push("apt still runs: afterwards package_list filter=broken tells whether it ended well".into());
         } else if self.exit_status != Some(0) {
             warnings.push("apt failed half-way: see data.done.log".into());
         }

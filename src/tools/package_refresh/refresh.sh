@@ -1,4 +1,4 @@
-rights=$1 lock_s=$2 mode=$3
+rights=$1 lock_s=$2 wait_s=$3 mode=$4
 command -v apt-get >/dev/null || { missing refresh missing_tool; return 0; }
 section user
 id -un
@@ -8,23 +8,18 @@ section age_before
 lists_age
 [ "$mode" = run ] || return 0
 
-if [ "$rights" = sudo ] && [ "$(id -u)" != 0 ]; then set -- sudo -n; else set --; fi
-dir=$(mktemp -d) || { missing refresh no_temporary_directory; return 0; }
-trap 'rm -rf -- "$dir"' EXIT
-end=$(($(cut -d . -f 1 /proc/uptime) + lock_s))
+job_able || return 0
 # apt does not wait for the lock of the lists by itself.
-while :; do
-	"$@" apt-get update -q >"$dir/out" 2>"$dir/err"
-	status=$?
-	[ "$status" != 0 ] && grep -q 'Could not get lock\|Unable to lock directory' "$dir/err" || break
-	! grep -q 'Permission denied' "$dir/err" && [ "$(cut -d . -f 1 /proc/uptime)" -lt "$end" ] || break
-	sleep 1
-done
-section out
-head -c 262144 -- "$dir/out"
-section errors
-head -c 16384 -- "$dir/err"
-section status
-echo "$status"
+end=$(($(cut -d . -f 1 /proc/uptime) + lock_s))
+lock=$(stat -c %i /var/lib/apt/lists/lock 2>/dev/null)
+while [ -n "$lock" ] && grep -q ":$lock " /proc/locks && [ "$(cut -d . -f 1 /proc/uptime)" -lt "$end" ]; do sleep 1; done
+job_start "$rights" 1800 apt-get update -q
+job_wait "$wait_s"
+if out=$(job_log); then
+	section out
+	printf '%s\n' "$out" | head -c 262144
+else
+	missing out permission_denied
+fi
 section age_after
 lists_age

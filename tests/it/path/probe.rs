@@ -25,18 +25,18 @@ use crate::harness::{Answer, Gateway};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Gives these answers in this order, then none; counts.
-struct Names {
+pub(super) struct Names {
     answers: Mutex<VecDeque<Vec<IpAddr>>>,
     asked: Mutex<usize>,
 }
 
 impl Names {
-    fn new<const N: usize>(answers: [&[&str]; N]) -> Arc<Self> {
+    pub(super) fn new<const N: usize>(answers: [&[&str]; N]) -> Arc<Self> {
         let answers = answers.map(|answer| answer.iter().map(|ip| ip.parse().unwrap()).collect());
         Arc::new(Self { answers: Mutex::new(answers.into()), asked: Mutex::default() })
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         *self.asked.lock().unwrap()
     }
 }
@@ -50,14 +50,14 @@ impl Resolver for Names {
 }
 
 /// Says `answer` to every request, and counts them.
-struct Server {
-    port: u16,
+pub(super) struct Server {
+    pub(super) port: u16,
     requests: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    async fn saying(answer: impl Into<String>) -> Self {
+    pub(super) async fn saying(answer: impl Into<String>) -> Self {
         let answer = answer.into();
         let listener = TcpListener::bind((HERE, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -72,7 +72,7 @@ impl Server {
         Self { port, requests, task }
     }
 
-    fn requests(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 }
@@ -94,10 +94,10 @@ impl Drop for Server {
     }
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// Probes may reach these networks and call these URLs.
-fn rules(networks: &[&str], urls: &[(&str, bool)]) -> ProbeRules {
+pub(super) fn rules(networks: &[&str], urls: &[(&str, bool)]) -> ProbeRules {
     ProbeRules {
         addresses: Arc::new(AddressRules::new(networks.iter().map(|network| network.parse().unwrap()))),
         urls: urls

@@ -1,7 +1,7 @@
 //! Whoever answers at a host's address without the host's key is not talked to: nothing runs there, nobody logs in
 //! there, and people are told.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Fleet, lend, of};
 use crate::{host::Host, wait::until};
@@ -21,6 +21,9 @@ fn is_not_believed(fleet: &Fleet, host: &Host) {
         );
     }
     host.sh("[ ! -e /srv/files/never ]");
+    let alerts: Value = serde_json::from_str(&fleet.gateway.run(&["audit", "alerts", "--json"])).unwrap();
+    let alert = alerts.as_array().unwrap().iter().find(|alert| alert["target"] == host.name()).unwrap();
+    assert!(alert["codes"].to_string().contains("host_key_mismatch"), "{alert}");
 }
 
 #[test]

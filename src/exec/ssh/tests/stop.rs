@@ -1,0 +1,117 @@
+//! Commands that are ended: what is said of it is so, and nobody else is hit.
+
+use super::*;
+use crate::{
+    exec::contract::{alive, pids, template, until},
+    model::Stopped,
+};
+
+fn stopped(limit: &'static str, stopped: Stopped) -> StepOutcome {
+    StepOutcome::Stopped { limit, stopped }
+}
+
+/// Runs `body`, which writes the process ids of one line each to its `$1`, and cancels it once there are `count`.
+async fn cancelled(rig: &Rig, body: &str, count: usize) -> (StepOutcome, Vec<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, cancel) = (folder.path().join("pids"), CancellationToken::new());
+    let script = Script::new(template(body, false), [file.to_str().unwrap()]);
+    let written = || fs::read_to_string(&file).unwrap_or_default();
+    let cancelling = async {
+        eventually("it never began", || written().lines().count() == count && written().ends_with('\n')).await;
+        cancel.cancel();
+    };
+    let (output, ()) = tokio::join!(rig.cancellable(&rig.target, &script, &cancel), cancelling);
+    (output.outcome, pids(&written()))
+}
+
+#[tokio::test]
+async fn a_cancelled_command_is_gone_with_its_children_when_that_is_said() {
+    let rig = rig(|_, _| {}).await;
+    let deaf = "trap '' INT TERM\necho $$ >> \"$1\"\n(while :; do sleep 999; done) &\necho $! >> \"$1\"\nwait";
+    for body in ["echo $$ >> \"$1\"\nsleep 999 &\necho $! >> \"$1\"\nwait", deaf] {
+        let (outcome, pids) = cancelled(&rig, body, 2).await;
+        assert_eq!(outcome, stopped("cancelled", Stopped::Confirmed));
+        assert!(!pids.into_iter().any(alive));
+    }
+    assert_eq!(rig.connections(), (1, 1), "ending a command costs no connection");
+}
+
+#[tokio::test]
+async fn what_else_runs_on_the_host_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = rig(|_, _| {}).await;
+    let (other, go) = (folder.path().join("other"), folder.path().join("go"));
+    let body = "echo $$ > \"$1\"; until [ -e \"$2\" ]; do sleep 0.02; done; echo whole";
+    let script = Script::new(template(body, false), [other.to_str().unwrap(), go.to_str().unwrap()]);
+    let meanwhile = async {
+        eventually("it never began", || fs::read_to_string(&other).is_ok_and(|text| text.ends_with('\n'))).await;
+        let (outcome, _) = cancelled(&rig, "echo $$ >> \"$1\"; sleep 999", 1).await;
+        assert_eq!(outcome, stopped("cancelled", Stopped::Confirmed));
+        fs::write(&go, "").unwrap();
+    };
+    let (output, ()) = tokio::join!(rig.run(&script), meanwhile);
+    assert_eq!((output.outcome, output.stdout.text()), (StepOutcome::Exited(0), "whole\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_host_without_room_for_a_second_session_is_asked_over_another_connection() {
+    let rig = rig(|settings, _| settings.max_sessions = 1).await;
+    let (outcome, pids) = cancelled(&rig, "echo $$ >> \"$1\"; sleep 999", 1).await;
+    assert_eq!(outcome, stopped("cancelled", Stopped::Confirmed));
+    assert!(!pids.into_iter().any(alive));
+    assert_eq!(rig.connections().0, 2);
+}
+
+#[tokio::test]
+async fn what_a_deaf_child_leaves_at_the_limit_is_killed_before_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let rig = rig(|_, _| {}).await;
+    // Its parent ends politely, and `timeout` with it.
+    let body = "(trap '' TERM INT; while :; do sleep 999; done) >/dev/null 2>&1 &\necho $! > \"$1\"\nwait";
+    let limit = Some(Duration::from_secs(2));
+    let script = Script { limit, ..Script::new(template(body, false), [file.to_str().unwrap()]) };
+    let output = rig.limited(&script, Duration::from_secs(2)).await;
+    assert_eq!(output.outcome, stopped("time", Stopped::Confirmed));
+    assert!(!pids(&fs::read_to_string(&file).unwrap()).into_iter().any(alive));
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_say_is_not_believed_to_have_ended_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = folder.path().join("begun");
+    let file = begun.clone();
+    // It runs nothing, and answers every question with what it guesses we want to hear.
+    let rig = rig(|settings, _| {
+        settings.answer = Some(Arc::new(move |line, _| {
+            if line.contains("umask 077") {
+                return (b"gone\n0123 gone\n".to_vec(), 0);
+            }
+            fs::write(&file, "").unwrap();
+            std::thread::sleep(Duration::from_secs(2));
+            (Vec::new(), 0)
+        }));
+    })
+    .await;
+    let cancel = CancellationToken::new();
+    let script = Script::new(&ECHO, ["x"]);
+    let cancelling = async {
+        eventually("it never began", || begun.exists()).await;
+        cancel.cancel();
+    };
+    let (output, ()) = tokio::join!(rig.cancellable(&rig.target, &script, &cancel), cancelling);
+    assert_eq!(output.outcome, stopped("cancelled", Stopped::Requested));
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_any_more_is_ended_on_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let rig = rig(|_, _| {}).await;
+    let script = Script::new(template("echo $$ > \"$1\"; sleep 999", false), [file.to_str().unwrap()]);
+    let mut call = Box::pin(rig.run(&script));
+    until(&mut call, || fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n'))).await;
+    drop(call);
+    let pid = pids(&fs::read_to_string(&file).unwrap())[0];
+    until(&mut std::future::pending::<()>(), || !alive(pid)).await;
+}

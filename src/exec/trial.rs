@@ -1,0 +1,42 @@
+//! The test of a target: connects, logs in and asks who that makes us. The one thing that runs without a permit.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{ExecError, Executors, Run};
+use crate::model::{Attribution, Progress, Script, ScriptOutput, Target, TargetKind, Template};
+
+/// Section `who`: the login user. Sections `systemd` and `sudo`: 1 or 0. Argument: 1 where sudo may be asked what it
+/// would allow.
+static TEMPLATE: Template = Template { id: "target_test.v1", stdin: false, body: include_str!("trial.sh") };
+
+/// The longest the script may take.
+const LIMIT: Duration = Duration::from_secs(15);
+
+impl Executors {
+    /// Tests `target` for somebody on the gateway's own host, waiting for a free place as any operation does.
+    ///
+    /// Needs no permit: what runs is one constant, chosen here, that reads nothing but whom the login makes us and what
+    /// it would be allowed. No agent can ask for it, and nothing of the caller's stands in it.
+    pub async fn test(
+        &self,
+        target: &Target,
+        attribution: &Attribution,
+        cancel: &CancellationToken,
+    ) -> Result<ScriptOutput, ExecError> {
+        if target.is_cut_off() {
+            return Err(ExecError::NoWay);
+        }
+        let backend = self.backends.iter().find(|backend| backend.performs(target.kind)).ok_or(match target.kind {
+            TargetKind::Local => ExecError::NoExecutor,
+            other => ExecError::Unreachable(other),
+        })?;
+        let _place = self.queue.enter(target, cancel).await?;
+        let sudo = if target.sudo.is_used() { "1" } else { "0" };
+        let script = Script { limit: Some(LIMIT), ..Script::new(&TEMPLATE, [sudo]) };
+        let (limit, progress) = (super::limit(target, &script), Progress::default());
+        let run = Run { target, script: &script, limit, attribution, cancel, progress: &progress };
+        Ok(backend.run(run).await)
+    }
+}

@@ -1,0 +1,107 @@
+have() { command -v "$1" >/dev/null; }
+# Says why systemd cannot be asked about section $1, if it cannot.
+systemd() {
+	have systemctl || { missing "$1" missing_tool; return 1; }
+	[ -d /run/systemd/system ] || { missing "$1" no_systemd; return 1; }
+}
+export TZ=UTC SYSTEMD_COLORS=0
+
+for part in "$@"; do
+  case $part in
+  host)
+    section host
+    echo "hostname $(uname -n)"
+    echo "kernel $(uname -srm)"
+    echo "boot_id $(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+    echo "uptime_s $(cat /proc/uptime 2>/dev/null)"
+    echo "load $(cat /proc/loadavg 2>/dev/null)"
+    echo "cpus $(nproc 2>/dev/null)"
+    sed -n 's/^\(MemTotal\|MemAvailable\): */\1 /p' /proc/meminfo 2>/dev/null ;;
+  os)
+    if text=$(cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null) && [ -n "$text" ]
+    then section os; printf '%s\n' "$text"
+    else missing os not_supported
+    fi ;;
+  disks)
+    # Local ones only: a server of files that is away would hold this up. Images are always full.
+    rows=$(timeout -k 1 8 df -l -B1 -x squashfs -x iso9660 -x erofs -x overlay -x devtmpfs -x efivarfs \
+      --output=fstype,size,used,avail,itotal,iused,target 2>/dev/null)
+    if [ -n "$rows" ]; then section disks; printf '%s\n' "$rows"; else missing disks df_failed; fi ;;
+  failed)
+    if systemd failed; then
+      names=$(systemctl list-units --all --failed --plain --no-legend --no-pager 2>/dev/null) || { missing failed systemctl_failed; continue; }
+      names=$(printf '%s\n' "$names" | awk '{ print $1 }')
+      section failed
+      # Word splitting: one name a word. Names of units hold no spaces and no patterns.
+      set -f
+      [ -z "$names" ] || systemctl show --no-pager --timestamp=unix -p Id,Result,StateChangeTimestamp -- $names 2>/dev/null ||
+        systemctl show --no-pager -p Id,Result -- $names
+      set +f
+    fi ;;
+  clock)
+    if ! have timedatectl || [ ! -d /run/systemd/system ]; then missing clock no_systemd
+    elif synced=$(timeout -k 1 5 timedatectl show -p NTPSynchronized --value 2>/dev/null) && [ -n "$synced" ]; then
+      section clock; echo "synced $synced"
+    else missing clock timedatectl_failed
+    fi ;;
+  reboot)
+    running=$(uname -r)
+    # The newest kernel of the running one's flavour (amd64, cloud-amd64, pve), the running one included.
+    newest=$(
+      { printf '%s\n' "$running"; printf '%s\n' /boot/vmlinuz-* | sed -n 's|^/boot/vmlinuz-||p'; } |
+        sed 's/^\([^-]*-\([0-9][0-9]*-\)\{0,1\}\)\(.*\)/\3 \1\3/' |
+        awk 'NR == 1 { own = $1 } $1 == own { print $2 }' | sort -V | tail -n 1
+    )
+    section reboot
+    if [ -e /run/reboot-required ]; then
+      echo "required 1"
+      echo "since $(stat -c %Y /run/reboot-required)"
+    elif [ "$newest" != "$running" ]; then
+      echo "required 1"
+      echo "since $(stat -c %Y "/boot/vmlinuz-$newest")"
+    else echo "required 0"
+    fi ;;
+  updates)
+    # Simulated, without taking locks: changes nothing and needs no rights.
+    if ! have apt-get; then missing updates missing_tool
+    elif out=$(timeout -k 1 15 apt-get -s -o Debug::NoLocking=true dist-upgrade 2>/dev/null); then
+      section updates
+      printf '%s\n' "$out" | grep '^Inst '
+      section lists
+      lists_age
+    else missing updates apt_failed
+    fi ;;
+  digest | packages)
+    if ! have dpkg-query; then missing "$part" missing_tool
+    elif list=$(dpkg-query -W -f='${db:Status-Abbrev}\t${Package}:${Architecture}\t${Version}\n' 2>/dev/null); then
+      list=$(printf '%s\n' "$list" | grep '^.[^nc]' | cut -f 2,3 | LC_ALL=C sort)
+      section "$part"
+      if [ "$part" = packages ]; then printf '%s\n' "$list"
+      else
+        echo "count $(printf '%s\n' "$list" | wc -l)"
+        echo "sha256 $(printf '%s\n' "$list" | sha256sum | cut -c 1-64)"
+      fi
+    else missing "$part" dpkg_failed
+    fi ;;
+  mounts)
+    if rows=$(cat /proc/self/mounts 2>/dev/null) && [ -n "$rows" ]; then section mounts; printf '%s\n' "$rows"
+    else missing mounts not_supported
+    fi ;;
+  sockets)
+    if ! have ss; then missing sockets missing_tool
+    elif rows=$(ss -H -lntu 2>/dev/null); then section sockets; printf '%s\n' "$rows"
+    else missing sockets ss_failed
+    fi ;;
+  units)
+    if systemd units; then
+      files=$(systemctl list-unit-files --no-legend --no-pager --type=service,socket,timer 2>/dev/null) || { missing units systemctl_failed; continue; }
+      section files; printf '%s\n' "$files" | awk '{ print $1, $2 }'
+      section units
+      systemctl show --no-pager -p Id,ActiveState,UnitFileState -- '*.service' '*.socket' '*.timer'
+    fi ;;
+  esac
+done
+# Last, so that it is compared with a clock that is read soon after.
+section now
+date +%s
+section end

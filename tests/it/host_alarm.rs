@@ -1,0 +1,94 @@
+//! A host that is not the one that was enrolled: the caller is refused, the auditor finds an alert that belongs to the
+//! call, and the person at the command line sees it counted.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use serde_json::{Value, json};
+use tailops::{
+    audit::host_alerts,
+    config::{read_registry, registry_file},
+    store::Store,
+};
+
+use crate::{
+    child::BINARY,
+    harness::{Gateway, Grant, eventually, records},
+    sshd::{Settings, Sshd, new_key, pin_of},
+};
+
+fn shown(data: &Path, arguments: &[&str]) -> String {
+    let output =
+        Command::new(BINARY).args(["audit", "alerts", "--data-dir"]).arg(data).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_host_with_another_key_is_an_alert_once_a_minute_and_counted_for_people() {
+    let (enrolled, swapped, login) = (new_key(), new_key(), new_key());
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("key");
+    let text = login.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap();
+    std::fs::write(&file, text.as_bytes()).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let sshd = Sshd::start(Settings::new(&swapped, login.public_key())).await;
+    let port = sshd.address.port();
+    let gateway = Gateway::with(|config| {
+        let target = |pins: Value| {
+            json!({
+                "type": "remote", "executor": "ssh", "capabilities": ["system:read"],
+                "connection": {
+                    "host": "127.0.0.1", "port": port, "username": "ops", "key_path": file, "host_keys": pins,
+                },
+            })
+        };
+        let targets = [("swapped", target(json!([pin_of(enrolled.public_key())]))), ("unknown", target(json!([])))];
+        let text = registry_file(targets.iter().map(|(id, target)| (*id, target)));
+        let home = config.targets[0].engagement.clone();
+        let read = read_registry(Path::new("targets.yaml"), &text, &home, &config.engagement_ids());
+        config.targets.extend(read.unwrap_or_else(|problems| panic!("{problems}")));
+    })
+    .await;
+    let token = gateway.mint(Grant::scopes("admin")).await;
+    let call = async |target: &str| gateway.call(&token, "host_inspect", json!({"target": target})).await;
+
+    let answer = call("swapped").await;
+    assert_eq!(answer.code(), "host_key_mismatch");
+    assert!(!answer.content().to_string().contains("SHA256:"), "{:?}", answer.content());
+    let of_call = gateway.records_of(&answer).await;
+    let alert = of_call.iter().find(|record| record["kind"] == "alert").expect("no alert");
+    assert_eq!(of_call.len(), 2, "{of_call:?}");
+    assert_eq!((&alert["code"], &alert["status"]), (&json!("host_key_mismatch"), &json!("denied")));
+    assert_eq!((&alert["target"], &alert["subject"]), (&json!("swapped"), &of_call[1]["subject"]));
+    let (wanted, found) = (pin_of(enrolled.public_key()), pin_of(swapped.public_key()));
+    let args = json!({"host": "127.0.0.1", "port": port, "shown": found, "enrolled": [wanted]});
+    assert_eq!(alert["args"], args);
+    // A host that nobody knows is refused, and is no alert.
+    let unknown = call("unknown").await;
+    assert_eq!(unknown.code(), "host_key_unknown");
+    assert!(gateway.records_of(&unknown).await.iter().all(|record| record["kind"] != "alert"));
+    // Within the minute the next ones are counted.
+    for _ in 0..3 {
+        assert_eq!(call("swapped").await.code(), "host_key_mismatch");
+    }
+    gateway.clock.advance(Duration::from_secs(61));
+    let alerts = async || {
+        let all = records(gateway.store(), false).await;
+        all.into_iter().filter(|record| record["kind"] == "alert").collect::<Vec<_>>()
+    };
+    eventually("the others are counted", async || alerts().await.len() == 2).await;
+    assert_eq!(alerts().await[1]["folded"]["count"], 3);
+    assert!(sshd.seen.logins.lock().unwrap().is_empty());
+
+    let (directory, config) = gateway.stop().await;
+    let store = Store::open(&config.data_dir).await.unwrap();
+    let hosts = host_alerts(&store.leaf_reader(), None).await.unwrap();
+    assert_eq!(hosts.keys().collect::<Vec<_>>(), ["swapped"]);
+    assert_eq!((hosts["swapped"].count, hosts["swapped"].shown.contains(&found)), (4, true));
+    store.close().await;
+    let rows: Value = serde_json::from_str(&shown(&config.data_dir, &["--json"])).unwrap();
+    assert_eq!((&rows[0]["target"], &rows[0]["count"]), (&json!("swapped"), &json!(4)));
+    let table = shown(&config.data_dir, &[]);
+    assert!(table.contains("TARGET") && table.contains("host_key_mismatch") && table.contains(&found), "{table}");
+    drop(directory);
+}

@@ -1,0 +1,242 @@
+//! The registry through the whole gateway: an agent registers a machine once people agreed to it, and can neither reach
+//! beyond its tenant and its own rights by that nor have the gateway read or connect to what is not its own.
+
+use std::{fs, num::NonZeroU32, os::unix::fs::PermissionsExt, path::Path};
+
+use russh::keys::{PrivateKey, ssh_key::LineEnding};
+use serde_json::{Value, json};
+use tailops::config::{Engagement, read_registry};
+
+use crate::{
+    harness::{Answer, Gateway, Grant, eventually},
+    people::{People, Visitor, on_host},
+    sshd::{Settings, Sshd, new_key, pin_of},
+};
+
+/// A gateway with the target `seed`, which is reached by SSH, and `theirs` of another tenant; and who is around it.
+struct Rig {
+    gateway: Gateway,
+    agent: Visitor,
+    bob: Visitor,
+    token: String,
+    sshd: Sshd,
+    login: PrivateKey,
+    key: String,
+    pin: String,
+    _folder: tempfile::TempDir,
+}
+
+async fn rig() -> Rig {
+    let folder = tempfile::tempdir().unwrap();
+    let (host_key, login) = (new_key(), new_key());
+    let key = folder.path().canonicalize().unwrap().join("login_key");
+    fs::write(&key, login.to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let key = key.to_str().unwrap().to_owned();
+    let sshd = Sshd::start(Settings::new(&host_key, login.public_key())).await;
+    let pin = pin_of(host_key.public_key());
+    let target = |id: &str, engagement: &str, more: &str| {
+        format!(
+            "  {id}:\n    type: remote\n    executor: ssh\n    engagement: {engagement}\n    capabilities: [admin]\n    \
+             connection: {{host: 127.0.0.1, port: {}, username: ops, key_path: {key}, host_keys: [\"{pin}\"]{more}}}\n",
+            sshd.address.port()
+        )
+    };
+    let text = ["version: \"1.0\"\ntargets:\n", &target("seed", "default", ""), &target("theirs", "other", "")]
+        .concat()
+        + &target("cut-off", "default", ", jump: nobody");
+    let engagements = ["default".into(), "other".into()];
+    let registered = read_registry(Path::new("t.yaml"), &text, &engagements[0], &engagements).unwrap();
+    let gateway = Gateway::with(|config| {
+        config.engagements.push(Engagement { id: "other".into(), tools: None, data_root: None });
+        config.registered = registered;
+        let many = NonZeroU32::new(1000).unwrap();
+        (config.limits.critical_per_hour, config.approvals.max_pending_per_token) = (many, many);
+    })
+    .await;
+    let people = People::of(&gateway);
+    let (agent, bob) = (people.agent("agent"), people.approver("bob", json!(true)));
+    let token = gateway.mint(Grant::bound("admin", "tag:mcp-client")).await;
+    Rig { gateway, agent, bob, token, sshd, login, key, pin, _folder: folder }
+}
+
+impl Rig {
+    /// The call that adds the machine as `id`.
+    fn adding(&self, id: &str) -> Value {
+        let fingerprint = self.pin.split(' ').next().unwrap();
+        json!({"action": "add", "id": id, "host_key_fp": [fingerprint], "dry_run": false, "reason": "a new machine",
+        "spec": {"capabilities": ["system:read", "fleet:read"], "connection": {
+            "host": "127.0.0.1", "port": self.sshd.address.port(), "username": "ops", "key_path": self.key,
+        }}})
+    }
+
+    async fn call(&self, tool: &str, arguments: Value) -> Answer {
+        self.agent.call(&self.token, tool, arguments).await
+    }
+
+    /// The call again, with a yes of bob's to what it asked.
+    async fn agreed(&self, call: &Value) -> Value {
+        let asked = self.call("target_register", call.clone()).await;
+        assert_eq!(asked.code(), "approval_required", "{}", asked.body);
+        let id = asked.content()["approval_id"].as_str().unwrap().to_owned();
+        let decided = self.bob.decide(&id, "approve").await;
+        assert_eq!(decided.status, 200, "{}", decided.body);
+        let mut again = call.clone();
+        again["approval_id"] = json!(id);
+        again
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        self.gateway.store().targets().await.unwrap().into_iter().map(|row| row.id).collect()
+    }
+
+    async fn is_there(&self, id: &str) -> bool {
+        let list = self.call("fleet_list", json!({"kind": "ssh"})).await;
+        list.data()["targets"].as_array().unwrap().iter().any(|target| target["id"] == id)
+    }
+}
+
+#[tokio::test]
+async fn a_machine_is_registered_once_people_agreed_and_is_in_force_at_once() {
+    let rig = rig().await;
+    let mut preview = rig.adding("web");
+    preview["dry_run"] = json!(true);
+    let answer = rig.call("target_register", preview).await;
+    let data = answer.data();
+    assert_eq!((&data["host"]["enrolled"], &data["before_sha256"]), (&json!([rig.pin]), &json!("absent")));
+    assert_eq!(answer.content()["after"]["connection"]["host"], "127.0.0.1");
+    assert!(rig.sshd.seen.logins.lock().unwrap().is_empty(), "a look is no login");
+
+    let call = rig.adding("web");
+    let again = rig.agreed(&call).await;
+    assert_eq!(rig.rows().await, [""; 0], "agreeing changes nothing by itself");
+    let done = rig.call("target_register", again.clone()).await;
+    assert_eq!(done.content()["changed"], true, "{}", done.body);
+    eventually("the target is in force", async || rig.is_there("web").await).await;
+    let inspected = rig.call("target_inspect", json!({"target": "web"})).await;
+    assert_eq!(inspected.data()["registry"]["connection"]["host_keys"], json!([rig.pin]));
+    assert!(!rig.sshd.seen.commands.lock().unwrap().is_empty());
+    let record = rig.gateway.records_of(&done).await.pop().unwrap();
+    assert_eq!((&record["status"], &record["args"]["host_key_fp"]), (&json!("ok"), &json!([rig.pin])), "{record}");
+    // A yes is good once.
+    assert_ne!(rig.call("target_register", again).await.content()["changed"], true);
+
+    // An update keeps the host key of the same place, and shows no reference to a key that it did not bring.
+    let mut update = rig.adding("web");
+    update["action"] = json!("update");
+    update.as_object_mut().unwrap().remove("host_key_fp");
+    update["spec"]["metadata"] = json!({"tags": ["new"]});
+    let again = rig.agreed(&update).await;
+    let done = rig.call("target_register", again).await;
+    assert_eq!(done.content()["after"]["connection"]["host_keys"], json!([rig.pin]), "{}", done.body);
+    assert!(!done.body.to_string().contains(&rig.key), "{}", done.body);
+    let removal = json!({"action": "remove", "id": "web", "dry_run": false, "reason": "it is gone"});
+    let again = rig.agreed(&removal).await;
+    assert_eq!(rig.call("target_register", again).await.content()["changed"], true);
+    eventually("the target is gone", async || !rig.is_there("web").await).await;
+    rig.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_would_give_the_caller_more() {
+    let rig = rig().await;
+    let narrow = rig.gateway.mint(Grant::bound("fleet:admin,system:read", "tag:mcp-client")).await;
+    let only = Grant { targets: Some(vec!["seed".to_owned()]), ..Grant::bound("admin", "tag:mcp-client") };
+    let only = rig.gateway.mint(only).await;
+    let with = |pointer: &str, value: Value| {
+        let mut call = rig.adding("web");
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        call.pointer_mut(parent).unwrap()[key] = value;
+        call
+    };
+    let update = |id: &str| {
+        let mut call = rig.adding(id);
+        call["action"] = json!("update");
+        call
+    };
+    let host = "/spec/connection/host";
+    for (token, call, code) in [
+        (&narrow, with("/spec/capabilities", json!(["file:write"])), "insufficient_scope"),
+        (&narrow, with("/spec/capabilities", json!(["admin"])), "insufficient_scope"),
+        (&only, rig.adding("web"), "token_target_denied"),
+        (&rig.token, rig.adding("theirs"), "id_taken"),
+        (&rig.token, rig.adding("seed"), "id_taken"),
+        (&rig.token, update("theirs"), "unknown_target"),
+        (&rig.token, update("nobody"), "unknown_target"),
+        (&rig.token, update("seed"), "target_configured"),
+        (&rig.token, with("/spec/engagement", json!("other")), "invalid_arguments"),
+        (&rig.token, with("/spec/connection/key_path", json!("/etc/shadow")), "invalid_arguments"),
+        (&rig.token, with(host, json!("169.254.169.254")), "address_refused"),
+        (&rig.token, with(host, json!("10.0.0.1")), "address_refused"),
+        // The machine shows another key than the one that is named.
+        (&rig.token, with("/host_key_fp", json!([pin_of(new_key().public_key())])), "precondition_failed"),
+        (&rig.token, with("/spec/connection/port", json!(1)), "precondition_failed"),
+    ] {
+        let answer = rig.agent.call(token, "target_register", call.clone()).await;
+        assert_eq!(answer.code(), code, "{call}: {}", answer.body);
+    }
+    assert_eq!(rig.gateway.store().pending_approvals(None).await.unwrap().0, 0, "nobody was asked");
+    assert_eq!(rig.rows().await, [""; 0]);
+    rig.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_is_swapped_after_the_yes_is_not_enrolled() {
+    let rig = rig().await;
+    let again = rig.agreed(&rig.adding("web")).await;
+    let Rig { gateway, agent, token, sshd, login, .. } = rig;
+    let address = sshd.address;
+    drop(sshd);
+    let gone = async || tokio::net::TcpListener::bind(address).await.is_ok();
+    eventually("the port is free", gone).await;
+    let _other = Sshd::start_on(address, Settings::new(&new_key(), login.public_key())).await;
+    let answer = agent.call(&token, "target_register", again).await;
+    assert_eq!(answer.code(), "precondition_failed", "{}", answer.body);
+    assert!(gateway.store().targets().await.unwrap().is_empty());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_whose_jump_host_is_not_there_is_not_reached_directly() {
+    let rig = rig().await;
+    let answer = rig.call("target_inspect", json!({"target": "cut-off"})).await;
+    assert_eq!(answer.code(), "jump_unusable", "{}", answer.body);
+    let tested = on_host(&rig.gateway, "POST", "/api/v1/targets/cut-off/test", Some(json!({}))).await;
+    assert_eq!((tested.status, &tested.body["code"]), (200, &json!("jump_unusable")), "{}", tested.body);
+    assert_eq!(rig.sshd.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 0);
+    rig.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn people_test_and_scan_on_the_gateways_own_host_only() {
+    let rig = rig().await;
+    let tested = on_host(&rig.gateway, "POST", "/api/v1/targets/seed/test", Some(json!({}))).await;
+    let trial = &tested.body;
+    assert_eq!((tested.status, &trial["ok"], &trial["sudo"]), (200, &json!(true), &Value::Null), "{trial}");
+    assert!(trial["host_key"].as_str().unwrap().contains("SHA256:"), "{trial}");
+    let look = json!({"host": "127.0.0.1", "port": rig.sshd.address.port()});
+    let scanned = on_host(&rig.gateway, "POST", "/api/v1/targets/scan", Some(look.clone())).await;
+    let keys: Vec<String> = scanned.body["keys"].as_array().unwrap().iter().map(Value::to_string).collect();
+    assert!(keys.len() == 1 && keys[0].contains(rig.pin.split(' ').next().unwrap()), "{}", scanned.body);
+    for (path, body, status) in [
+        ("/api/v1/targets/nobody/test", json!({}), 404),
+        ("/api/v1/targets/seed/test", json!({"command": "id"}), 400),
+        ("/api/v1/targets/scan", json!({"host": "-x", "port": 22}), 400),
+        ("/api/v1/targets/scan", json!({"host": "127.0.0.1", "port": 0}), 400),
+        ("/api/v1/targets/scan", json!({"host": "127.0.0.1", "port": 1}), 502),
+    ] {
+        let answer = on_host(&rig.gateway, "POST", path, Some(body)).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
+    let connections = || rig.sshd.seen.connections.load(std::sync::atomic::Ordering::SeqCst);
+    let before = connections();
+    for (path, body) in [("/api/v1/targets/seed/test", json!({})), ("/api/v1/targets/scan", look)] {
+        let answer = rig.bob.post(path, body).await;
+        assert_eq!((answer.status, answer.code()), (403, "host_only"), "{}", answer.body);
+    }
+    assert_eq!(connections(), before, "nothing was connected to");
+    let records = rig.gateway.records().await;
+    let of = |act: &str| records.iter().filter(|record| record["tool"] == act).count();
+    assert!(of("target.test") == 1 && of("target.scan") == 2, "{records:?}");
+    rig.gateway.stop().await;
+}
