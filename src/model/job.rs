@@ -111,6 +111,11 @@ pub struct UnitSight {
 }
 
 impl JobSight {
+    /// Whether the target was asked for the unit, and has none of this name.
+    pub fn is_gone(&self) -> bool {
+        self.id.is_some() && self.unit.is_none()
+    }
+
     /// What `text` says. What is not understood is left out.
     pub fn read(text: &str) -> Self {
         let pairs: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();

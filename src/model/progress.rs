@@ -102,6 +102,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn over_many_targets_it_is_a_count() {
+        let progress = Progress::watched();
+        assert_eq!(progress.tally(), None);
+        progress.count(Tally { done: 0, failed: 0, of: 2 });
+        progress.count(Tally { done: 1, failed: 1, of: 2 });
+        assert_eq!(progress.begun().await.as_str(), "the fleet");
+        assert_eq!(progress.tally(), Some(Tally { done: 1, failed: 1, of: 2 }));
+        Progress::default().count(Tally::default());
+    }
+
+    #[tokio::test]
     async fn without_a_watcher_nothing_is_kept() {
         let progress = Progress::default();
         progress.begin(&"web-01".into());

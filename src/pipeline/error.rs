@@ -232,10 +232,28 @@ fn unfinished(outcome: &StepOutcome, changes: bool) -> String {
             format!("{why}; {how}")
         }
         StepOutcome::Lost(_) => "the connection was lost; whether the step ran is unknown".to_owned(),
-        StepOutcome::NotStarted { .. } => "the step could not be started".to_owned(),
+        StepOutcome::NotStarted { code, .. } => format!("the step could not be started{}", kept_by(code)),
     };
     let started = !matches!(outcome, StepOutcome::NotStarted { .. });
     if changes && started { format!("{what}; look at the target before trying again") } else { what }
+}
+
+/// What kept a step from a target, in words that hold nothing of the host's and nothing of the gateway's inside.
+fn kept_by(code: &str) -> &'static str {
+    match code {
+        "unreachable" => ": the target does not answer",
+        "circuit_open" => {
+            ": the target did not answer several times in a row, and is left alone for a while; call again later"
+        }
+        "busy" => ": too many connections are open, or being opened to the target; call again later",
+        "host_key_unknown" => ": nothing speaks for the key that the target shows; a person has to enrol it",
+        "host_key_mismatch" => ": the target shows another key than it was enrolled with; a person has to look why",
+        "weak_algorithms" => ": the target offers no algorithm that is safe",
+        "login_refused" => ": the target turned down the login",
+        "no_session" => ": the target opens no session",
+        "jump_unusable" => ": the target's jump host cannot be used",
+        _ => "",
+    }
 }
 
 /// How `result` stands in the log.

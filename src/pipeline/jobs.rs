@@ -54,7 +54,9 @@ pub(super) async fn listed(
         row = jobs.wait(row, Duration::from_secs(filter.wait_s.into())).await?;
     }
     let mut partial = Vec::new();
-    let log = match filter.lines {
+    // A planned shutdown has no unit that could say anything.
+    let lines = if row.waits_for == WaitsFor::Unit { filter.lines } else { 0 };
+    let log = match lines {
         0 => None,
         lines => match jobs.log(&row, lines).await {
             Ok(log) => Some(log),

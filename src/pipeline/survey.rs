@@ -1,38 +1,32 @@
 //! Reading many targets in one call: each under a permit of its own, a bounded number at a time, within one deadline.
 //! What did not come in time is said to be missing; a slow or dead target holds up nobody but itself.
 
-use std::{sync::Arc, time::Duration};
+mod compared;
+mod reading;
 
-use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::reading::{Party, Read, Wish};
 use super::{CallError, Pipeline, Rules, ToolCall};
 use crate::{
     audit::Surveyed,
     auth::Caller,
     exec::ExecError,
     fleet::{
-        Facts, Kept, Known, MOST_SNAPSHOTS, Reading, Registry, compare, facts_script, inventories, inventory_script,
-        known_of, summary,
+        Facts, Kept, Known, MOST_SNAPSHOTS, Reading, facts_script, inventories, inventory_script, known_of, summary,
     },
     model::{
-        Effect, EngagementId, FleetFilter, Inventory, Missing, Operation, Question, RawOutput, Risk, Scope, Script,
-        ScriptOutput, SnapshotFilter, SnapshotId, Step, StepOutcome, StepOutput, Survey, Tally, Target, TargetId,
+        EngagementId, FleetFilter, Inventory, Missing, Question, RawOutput, Scope, SnapshotFilter, SnapshotId, Step,
+        StepOutput, Survey, Target, TargetId,
     },
-    policy::{Decision, Permit, Verdict},
+    policy::Permit,
     store::{SnapshotRow, Store},
     tools::ToolError,
 };
 
-/// The most targets that one call reads at the same time.
-const AT_ONCE: usize = 64;
-/// The longest a call reads. Clients give up after a minute.
-const DEADLINE: Duration = Duration::from_secs(50);
-/// The longest one target is waited for: its turn, connecting, the script's own limit, and its end.
-const PATIENCE: Duration = Duration::from_secs(40);
 /// The most parts that an answer names as missing.
 const NAMED: usize = 200;
 
@@ -40,81 +34,6 @@ const NAMED: usize = 200;
 const SEES: &[Scope] = &[Scope::FleetRead, Scope::SystemRead];
 /// What seeing where it listens needs.
 const SEES_SOCKETS: &[Scope] = &[Scope::FleetRead, Scope::SystemRead, Scope::NetworkRead];
-
-/// How one target was read.
-enum Read {
-    /// Its script ended by itself.
-    Ended(ScriptOutput),
-    /// It was tried, and gave nothing.
-    Failed(String),
-    /// It was not tried.
-    Refused(String),
-}
-
-/// What one target is asked, with what that needs.
-struct Wish {
-    target: Arc<Target>,
-    script: Script,
-    scopes: &'static [Scope],
-}
-
-/// For whom many targets are read, and in which operation.
-#[derive(Clone, Copy)]
-struct Party<'a> {
-    caller: &'a Caller,
-    rules: &'a Rules,
-    call: &'a ToolCall,
-    operation: &'a Operation,
-    gone: &'a CancellationToken,
-}
-
-impl Party<'_> {
-    /// The read of `target` that is part of this operation: judged and permitted by itself.
-    fn part(&self, target: Arc<Target>, scopes: &'static [Scope], steps: Vec<Step>) -> Operation {
-        Operation {
-            tool: self.operation.tool,
-            target: Some(target),
-            engagement: self.operation.engagement.clone(),
-            scopes,
-            effect: Effect::Read,
-            risk: Risk::Low,
-            raised: None,
-            asks: None,
-            dry_run: false,
-            reason: None,
-            moment: None,
-            arguments: self.operation.arguments.clone(),
-            places: Vec::new(),
-            steps,
-        }
-    }
-
-    /// Why the caller may not see what needs `scopes` of `target`; none where it may.
-    fn refusal(&self, target: &Arc<Target>, scopes: &'static [Scope], now: Timestamp) -> Option<&'static str> {
-        let operation = self.part(target.clone(), scopes, Vec::new());
-        let judgement = self.rules.policy.judge(self.caller.peer(), self.caller.token(), &operation, now);
-        (judgement.verdict() != Verdict::Pass).then(|| judgement.code())
-    }
-
-    fn engagement(&self) -> &EngagementId {
-        &self.operation.engagement
-    }
-
-    fn selected(&self, filter: &FleetFilter) -> Vec<Arc<Target>> {
-        selected(&self.rules.registry, self.engagement(), filter)
-    }
-}
-
-/// The targets of `engagement` that `filter` selects, by id.
-fn selected(registry: &Registry, engagement: &EngagementId, filter: &FleetFilter) -> Vec<Arc<Target>> {
-    let wanted = |is: Option<&str>, wanted: &Option<String>| wanted.is_none() || is == wanted.as_deref();
-    let targets = registry.targets_of(engagement).filter(|target| {
-        filter.tag.as_ref().is_none_or(|tag| target.tags.contains(tag))
-            && wanted(target.segment.as_deref(), &filter.segment)
-            && wanted(Some(target.kind.as_str()), &filter.kind)
-    });
-    targets.cloned().collect()
-}
 
 impl Pipeline {
     /// Answers the survey that `permit` allows. How reading went, also where there is no answer in the end, goes into
@@ -261,102 +180,6 @@ impl Pipeline {
         }))
     }
 
-    async fn compared(
-        &self,
-        party: Party<'_>,
-        (from, to): (&SnapshotId, Option<&SnapshotId>),
-        wanted: &(dyn Fn(&TargetId, Inventory) -> bool + Send + Sync),
-        limit: u32,
-        record: &mut Option<Surveyed>,
-    ) -> Result<Value, CallError> {
-        let (store, engagement) = (self.answers.store(), party.engagement());
-        let before = stored(store, engagement, "a", from).await?;
-        let old = Reading::stored(store, engagement, from.as_str()).await?;
-        let registry = &party.rules.registry;
-        // What policy does not let the caller see is neither read nor compared.
-        let now = self.clock.now();
-        let mut partial = Vec::new();
-        let mut seen: std::collections::BTreeMap<TargetId, bool> = Default::default();
-        let after = match to {
-            Some(to) => Some((
-                stored(store, engagement, "b", to).await?,
-                Reading::stored(store, engagement, to.as_str()).await?,
-            )),
-            None => None,
-        };
-        let newer = after.as_ref().map(|(_, reading)| reading.targets()).unwrap_or_default();
-        for id in old.targets().union(&newer).filter(|id| Inventory::ALL.into_iter().any(|section| wanted(id, section)))
-        {
-            let refusal = match registry.target(engagement, id.as_str()) {
-                None => Some("unknown_target"),
-                Some(target) => party.refusal(target, SEES, now),
-            };
-            match (refusal, registry.target(engagement, id.as_str())) {
-                (None, Some(target)) => {
-                    let sockets = party.refusal(target, SEES_SOCKETS, now);
-                    if let Some(code) = sockets.filter(|_| wanted(id, Inventory::Sockets)) {
-                        partial.push(Missing { section: format!("{id}.sockets"), reason: code.to_owned() });
-                    }
-                    seen.insert(id.clone(), sockets.is_none());
-                }
-                (refusal, _) => partial.push(missing(id, refusal.unwrap_or("unknown_target"))),
-            }
-        }
-        let wanted = |id: &TargetId, section: Inventory| {
-            let may = seen.get(id).is_some_and(|sockets| section != Inventory::Sockets || *sockets);
-            may && wanted(id, section)
-        };
-        let (shown, new) = match after {
-            Some((row, reading)) => (shown(&row), reading),
-            None => {
-                let targets: Vec<_> =
-                    seen.keys().filter_map(|id| registry.target(engagement, id.as_str()).cloned()).collect();
-                let sections: Vec<Inventory> = serde_json::from_str(&before.sections).unwrap_or_default();
-                let sections: Vec<_> = sections
-                    .into_iter()
-                    .filter(|section| targets.iter().any(|target| wanted(&target.id, *section)))
-                    .collect();
-                let (reading, _, surveyed) = self.inventory(party, &targets, &sections).await?;
-                *record = Some(surveyed);
-                (json!({"id": null, "label": null, "created_at": now}), reading)
-            }
-        };
-        let found = compare(store, engagement, (&old, &new), wanted).await?;
-        partial.extend(found.partial);
-        let counts = found.changes.values().flat_map(|sections| sections.values()).map(|changes| changes.count());
-        let total: usize = counts.sum();
-        let mut left = limit as usize;
-        let mut targets = Vec::new();
-        for (id, sections) in &found.changes {
-            let mut parts = serde_json::Map::new();
-            for (name, changes) in sections {
-                if left == 0 {
-                    break;
-                }
-                let added: Vec<_> = changes.added.iter().take(left).collect();
-                left -= added.len();
-                let removed: Vec<_> = changes.removed.iter().take(left).collect();
-                left -= removed.len();
-                let changed: Vec<_> = changes.changed.iter().take(left).collect();
-                left -= changed.len();
-                let part = json!({
-                    "added": added.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-                    "removed": removed.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-                    "changed": changed.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-                });
-                parts.insert((*name).to_owned(), part);
-            }
-            if !parts.is_empty() {
-                targets.push(json!({"id": id, "sections": parts}));
-            }
-        }
-        Ok(json!({
-            "a": self::shown(&before), "b": shown, "targets": targets, "total": total, "unchanged": found.unchanged,
-            "only_in_a": found.only_before, "only_in_b": found.only_after,
-            "truncated": total > limit as usize, "partial": named(partial),
-        }))
-    }
-
     /// What `targets` are made of now, what of it is missing, and how the reading went.
     async fn inventory(
         &self,
@@ -419,73 +242,6 @@ impl Pipeline {
         })
         .await?;
         Ok((reading, partial, surveyed))
-    }
-
-    /// Reads every target of `wishes` and hands what came to `take`, with the time, in the order in which it comes;
-    /// `take` says whether it was something. Errors where the caller goes away.
-    async fn read(
-        &self,
-        party: Party<'_>,
-        wishes: Vec<Wish>,
-        mut take: impl FnMut(&Target, Read, Timestamp) -> bool,
-    ) -> Result<(), CallError> {
-        let Party { call, gone, .. } = party;
-        let mut tally = Tally { of: wishes.len(), ..Tally::default() };
-        call.progress.count(tally);
-        let deadline = Instant::now() + DEADLINE;
-        let mut reads = stream::iter(wishes)
-            .map(|wish| async move {
-                let target = wish.target.clone();
-                (target, self.read_one(party, wish, deadline).await)
-            })
-            .buffer_unordered(AT_ONCE);
-        loop {
-            let (target, read) = tokio::select! {
-                biased;
-                () = gone.cancelled() => return Err(CallError::NotRun(ExecError::Cancelled)),
-                next = reads.next() => match next {
-                    Some(next) => next,
-                    None => return Ok(()),
-                },
-            };
-            tally.done += 1;
-            if !take(&target, read, self.clock.now()) {
-                tally.failed += 1;
-            }
-            call.progress.count(tally);
-        }
-    }
-
-    async fn read_one(&self, party: Party<'_>, wish: Wish, deadline: Instant) -> Read {
-        let Party { caller, rules, call, .. } = party;
-        if Instant::now() >= deadline {
-            return Read::Refused("time_limit".to_owned());
-        }
-        let operation = party.part(wish.target, wish.scopes, vec![Step::Script(wish.script)]);
-        let permit = match rules.policy.decide(caller, operation, self.clock.now()) {
-            Decision::Allow(permit, _) => permit,
-            Decision::Ask(_) => return Read::Refused("approval_required".to_owned()),
-            Decision::Deny(denial) => return Read::Refused(denial.code().to_owned()),
-        };
-        let attribution = call.attribution(caller);
-        let until = deadline.min(Instant::now() + PATIENCE);
-        // Dropping it at the end ends what runs on the target.
-        let Ok(raw) = timeout_at(until, self.executors.survey(permit, &attribution)).await else {
-            return Read::Failed("time_limit".to_owned());
-        };
-        match raw {
-            Err(error) => Read::Refused(error.code().to_owned()),
-            Ok(raw) => match raw.outputs.into_iter().next() {
-                Some(StepOutput::Script(output)) => match &output.outcome {
-                    StepOutcome::Exited(_) => Read::Ended(*output),
-                    StepOutcome::Signalled(_) => Read::Failed("signalled".to_owned()),
-                    StepOutcome::Stopped { limit, .. } => Read::Failed(format!("{limit}_limit")),
-                    StepOutcome::Lost(_) => Read::Failed("connection_lost".to_owned()),
-                    StepOutcome::NotStarted { code, .. } => Read::Failed((*code).to_owned()),
-                },
-                _ => Read::Failed("not_started".to_owned()),
-            },
-        }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Trial {
     pub code: Option<String>,
     /// Why not, in words.
     pub message: Option<String>,
-    /// The fingerprint of the host key that it proved to have, and what speaks for it.
+    /// The fingerprint of the host key that it proved to have.
     pub host_key: Option<String>,
     /// Whom the login makes us there.
     pub login: Option<String>,

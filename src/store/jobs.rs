@@ -101,12 +101,13 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps what `row` says now of a job that has not ended. False where it had: then nothing changes.
+    /// Keeps what `row` says now of a job that has not ended. False where it had, or where since `row` was read somebody
+    /// asked for its end or took that back: then nothing changes.
     pub async fn update_job(&self, row: &JobRow) -> Result<bool, StoreError> {
         let updated = sqlx::query(
             "UPDATE job SET state = ?, boot_id = ?, new_boot_id = ?, due_at = ?, down_s = ?, result = ?, exit_status = ?,
-                 cancelled_by = ?, seen_at = ?, ended_at = ?, cleaned = ?
-             WHERE id = ? AND ended_at IS NULL",
+                 seen_at = ?, ended_at = ?, cleaned = ?
+             WHERE id = ? AND ended_at IS NULL AND cancelled_by IS ?",
         )
         .bind(row.state.as_str())
         .bind(&row.boot_id)
@@ -115,14 +116,28 @@ impl Store {
         .bind(row.down_s)
         .bind(&row.result)
         .bind(row.exit_status)
-        .bind(&row.cancelled_by)
         .bind(row.seen_at.map(|at| at.to_string()))
         .bind(row.ended_at.map(|at| at.to_string()))
         .bind(row.cleaned)
         .bind(&row.id)
+        .bind(&row.cancelled_by)
         .execute(&self.pool)
         .await?;
         Ok(updated.rows_affected() == 1)
+    }
+
+    /// Notes that `by` asked for the end of the job `id`. False where it has ended, or somebody else asked before.
+    pub async fn mark_job(&self, id: &str, by: &str) -> Result<bool, StoreError> {
+        let query =
+            sqlx::query("UPDATE job SET cancelled_by = ? WHERE id = ? AND ended_at IS NULL AND cancelled_by IS NULL");
+        Ok(query.bind(by).bind(id).execute(&self.pool).await?.rows_affected() == 1)
+    }
+
+    /// Takes it back that somebody asked for the end of the job `id`, where it has not ended.
+    pub async fn unmark_job(&self, id: &str) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE job SET cancelled_by = NULL WHERE id = ? AND ended_at IS NULL");
+        query.bind(id).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Notes that the end of the job `id` is in the audit log.

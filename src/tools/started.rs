@@ -32,8 +32,14 @@ pub(super) fn started(sections: &[Section], user: &str, rule: &str) -> Result<(J
             let state = unit.state.ok_or_else(|| ToolError::unreadable("how the job stands"))?;
             Ok((Job { id: id.to_string(), state: state.as_str(), exit_status: unit.exit_status }, unit))
         }
-        (_, None, "0") => Err(ToolError::new("unknown_outcome", "the job was started, and is gone from the target")
-            .hint("look at the target before trying again")),
+        (Some(_), None, "0") => {
+            Err(ToolError::new("unknown_outcome", "the job was started, and is gone from the target")
+                .hint("look at the target before trying again"))
+        }
+        (None, ..) if text("job_start") == "0" => {
+            Err(ToolError::new("unknown_outcome", "the job was started, and the target does not say how it stands")
+                .hint("job_inspect shows it as soon as the target does"))
+        }
         (_, _, "") => Err(ToolError::unreadable("the start of the job broke off")),
         (_, _, status) => Err(unstarted(user, status.parse().unwrap_or(1), &text("job_errors"), rule)),
     }

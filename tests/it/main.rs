@@ -28,8 +28,10 @@ mod docs;
 mod doctor;
 mod emergency;
 mod environment;
+mod fleet;
 mod harness;
 mod host_alarm;
+mod jobs;
 mod joined;
 mod killed;
 mod manual;
@@ -57,5 +59,6 @@ mod served;
 mod ssh_keygen;
 #[allow(dead_code, reason = "shared with the unit tests of the backend")]
 mod sshd;
+mod systemd;
 mod tidy;
 mod usage;

@@ -33,6 +33,7 @@ mod remote;
 mod remote_files;
 mod remote_hostile;
 mod remote_login;
+mod remote_lost;
 mod remote_probe;
 mod remote_rights;
 mod resources;

@@ -47,6 +47,9 @@ const BANS: &[(&str, Ban)] = &[
 /// What makes a permit of a question: for those who asked people, and nobody else.
 const INTO_PERMIT: (&str, &str) = (".into_permit(", "approval");
 
+/// What acts on the unit of a job without a permit of its own: for the one who knows that a permit started it.
+const ABOUT_JOBS: (&[&str], &str) = (&[".look_at_job(", ".stop_job("], "src/fleet/jobs");
+
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "service"];
 
@@ -98,6 +101,11 @@ fn faults(files: &Files) -> Vec<String> {
             let calls = files.get(*name).is_some_and(|text| text.contains(call));
             if calls && module_of(name).first().is_none_or(|own| own != module) {
                 faults.push(format!("{name}: only {module} may call `{call}…)`"));
+            }
+            let (calls, home) = ABOUT_JOBS;
+            let text = files.get(*name).map_or("", String::as_str);
+            if let Some(call) = calls.iter().find(|call| text.contains(**call)).filter(|_| !name.starts_with(home)) {
+                faults.push(format!("{name}: only {home} may call `{call}…)`"));
             }
             about_imports(name, source, &mut faults);
         }

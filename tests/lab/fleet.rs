@@ -4,12 +4,15 @@
 mod certificates;
 mod cuts;
 mod impostors;
+mod jobs;
+mod jumps;
 mod logins;
 mod packages;
 mod power;
 mod races;
 mod reads;
 mod services;
+mod summary;
 
 use std::{
     fs,
@@ -225,7 +228,8 @@ impl Fleet {
     }
 }
 
-/// The `[ssh]` section: an authority for the keys of hosts and one for logins, and short patience with silence.
+/// The `[ssh]` section: an authority for the keys of hosts and one for logins, short patience with silence,
+/// and much with hosts that tests break.
 fn ssh_section(ops: &Node) -> String {
     let directory = &ops.machine.directory;
     for authority in [HOST_CA, USER_CA] {
@@ -233,7 +237,7 @@ fn ssh_section(ops: &Node) -> String {
     }
     let host_ca = fs::read_to_string(directory.join(HOST_CA).with_extension("pub")).unwrap();
     format!(
-        "[ssh]\nkeepalive = \"5s\"\nrevoked_keys = {:?}\n\n[[ssh.host_cas]]\nhosts = [\"*.{DOMAIN}\"]\npublic_key = {:?}\n\n\
+        "[ssh]\nkeepalive = \"5s\"\nbreaker_failures = 100\nrevoked_keys = {:?}\n\n[[ssh.host_cas]]\nhosts = [\"*.{DOMAIN}\"]\npublic_key = {:?}\n\n\
          [ssh.ca]\nkey_file = {:?}\nsource_addresses = [\"{}/32\"]\n",
         ops.machine.write(REVOKED, ""),
         host_ca.trim(),

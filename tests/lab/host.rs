@@ -107,8 +107,9 @@ impl Host {
     pub fn stop(&self) {
         let system = self.system.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut system) = system {
-            // The answer may be lost with the system.
-            let _ = self.try_sh("systemctl poweroff");
+            // systemd(1): what switches it off. From out here, as a process inside could be in its way.
+            let pid = until_some("the host has a first process", || self.first_process());
+            assert!(Command::new("kill").args(["-s", "RTMIN+4", &pid]).status().unwrap().success());
             system.wait();
         }
     }
@@ -135,8 +136,9 @@ impl Host {
         ip(&["-n", &self.node.machine.namespace, "link", "set", "eth0", "up"]);
     }
 
-    /// The process id, out here, of its first process.
-    fn first_process(&self) -> Option<String> {
+    /// The process id, out here, of its first process: another one with each boot. Unlike a look inside, asking for it
+    /// does not stand in the way of a host that goes down.
+    pub fn first_process(&self) -> Option<String> {
         let output = Command::new("ip").args(["netns", "pids", &self.node.machine.namespace]).output().unwrap();
         let pids = String::from_utf8(output.stdout).unwrap();
         // proc(5): a process's ids, from the outermost namespace to its own.
@@ -192,7 +194,7 @@ impl Host {
     #[track_caller]
     pub fn configure_sshd(&self, lines: &str) {
         self.put("/etc/ssh/sshd_config.d/lab.conf", 0o600, lines.as_bytes());
-        self.sh("sshd -t && systemctl restart ssh.service");
+        self.sh("sshd -t && systemctl reset-failed ssh.service; systemctl restart ssh.service");
     }
 
     /// The fingerprint of its host key, as OpenSSH prints it.
@@ -209,10 +211,10 @@ impl Host {
         self.throw_out();
     }
 
-    /// Ends every login, and starts its sshd anew.
+    /// Ends every login, and starts its sshd anew; as often as is asked for, which systemd would else not do.
     #[track_caller]
     pub fn throw_out(&self) {
-        self.sh("systemctl stop ssh.service; pkill -KILL -f '^sshd: ' || true; systemctl start ssh.service");
+        self.sh("systemctl stop ssh.service; pkill -KILL -f '^sshd: ' || true; systemctl reset-failed ssh.service; systemctl start ssh.service");
     }
 
     /// How many logins its sshd took so far, as its log has it.

@@ -39,7 +39,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "ID")]
     node_id: Option<String>,
     /// The fingerprint of a host key it must show, as ssh-keygen -l prints it; for each key once
-    #[arg(long, value_name = "SHA256:…")]
+    #[arg(long, value_name = "SHA256:DIGEST")]
     host_key: Vec<String>,
     /// Do not ask the host for its keys: enrol what --host-key says unseen
     #[arg(long)]

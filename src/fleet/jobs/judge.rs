@@ -60,6 +60,9 @@ fn unit(row: &JobRow, sight: &JobSight, now: Timestamp) -> JobRow {
             _ => JobRow { state: JobState::Running, ..known },
         };
     }
+    if !sight.is_gone() {
+        return row.clone(); // systemd did not answer, which says nothing
+    }
     let other_boot = sight.boot_id.is_some() && row.boot_id.is_some() && sight.boot_id != row.boot_id;
     match row.state {
         JobState::Starting if may_still_start(row, now) => row.clone(),

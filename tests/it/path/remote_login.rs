@@ -42,10 +42,7 @@ async fn the_record_names_the_key_that_the_host_saw_and_the_answer_does_not() {
     let logins = remote.sshd.seen.logins.lock().unwrap().clone();
     let [(user, fingerprint)] = &logins[..] else { panic!("{logins:?}") };
     let [wire] = &wires(&records[0])[..] else { panic!("{records:?}") };
-    assert_eq!(
-        (wire["login"].as_str(), wire["credential"].as_str()),
-        (Some(user.as_str()), Some(fingerprint.as_str()))
-    );
+    assert_eq!((wire["login"].as_str(), wire["login_id"].as_str()), (Some(user.as_str()), Some(fingerprint.as_str())));
     assert!(wire["host_key"].as_str().unwrap().starts_with("SHA256:"));
     remote.gateway.stop().await;
 }
@@ -93,7 +90,7 @@ async fn the_key_id_that_the_host_logs_leads_to_the_record_of_the_call() {
     assert_eq!(
         wires(&records[0]),
         [json!({
-            "credential": key_id, "login": user, "host_key": wires(&records[0])[0]["host_key"],
+            "login_id": key_id, "login": user, "host_key": wires(&records[0])[0]["host_key"],
         })]
     );
     let correlation = correlation_of(answer.content());
@@ -104,6 +101,12 @@ async fn the_key_id_that_the_host_logs_leads_to_the_record_of_the_call() {
         correlation.as_str().unwrap()
     );
     assert_eq!(*key_id, words);
+    let found = gateway.call(&token, "audit_query", json!({"correlation_id": correlation})).await;
+    assert_eq!(
+        found.data()["records"][0]["exec"][0]["wire"]["login_id"],
+        key_id.as_str(),
+        "the guard leaves it to auditors"
+    );
     gateway.stop().await;
 }
 
@@ -118,7 +121,7 @@ async fn two_subjects_never_log_in_as_one() {
         let answer = gateway.call(&token, tool, arguments).await;
         assert!(!answer.is_error(), "{:?}", answer.content());
         let records = gateway.records_of(&answer).await;
-        let credential = wires(&records[0])[0]["credential"].as_str().unwrap().to_owned();
+        let credential = wires(&records[0])[0]["login_id"].as_str().unwrap().to_owned();
         assert!(credential.contains(&format!(" subject={subject} ")), "{credential}");
         subjects.insert(credential);
     }

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::{Fleet, lend, of};
 use crate::host::Host;
 
-/// Makes a repository of two packages, `lab-tool` and what it needs, and lets apt know no other.
+/// Makes a repository of `lab-tool`, of what it needs, and of `lab-slow`, which takes until somebody makes `/root/wake`;
+/// lets apt know no other.
 const REPOSITORY: &str = r#"
-rm -rf /srv/repo /root/build; mkdir -p /srv/repo
+rm -rf /srv/repo /root/build /root/slow /root/wake; mkdir -p /srv/repo
 package() {
     mkdir -p /root/build/DEBIAN
     printf '%s\n' "Package: $1" "Version: $2" 'Architecture: all' 'Maintainer: Lab <lab@example.com>' \
@@ -23,7 +24,7 @@ package() {
 }
 package lab-library 1.0 '' '' ''
 package lab-tool 2.0 '' 'Depends: lab-library' ''
-package lab-slow 1.0 '' '' 'echo installing >>/root/slow; exec sleep 600'
+package lab-slow 1.0 '' '' 'echo installing >>/root/slow; until [ -e /root/wake ]; do sleep 0.1; done'
 rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/repo ./' >/etc/apt/sources.list
 "#;

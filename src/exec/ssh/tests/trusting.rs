@@ -29,10 +29,6 @@ use super::{
 use crate::config::HostCa;
 
 impl Rig {
-    fn connection(&mut self) -> &mut Connection {
-        self.target.registered.as_mut().unwrap().connection.as_mut().unwrap()
-    }
-
     /// How a call that never began was refused: the code and the words.
     async fn refused(&self) -> (&'static str, String) {
         match self.run(&Script::new(&ECHO, ["x"])).await.outcome {

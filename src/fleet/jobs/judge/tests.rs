@@ -45,7 +45,8 @@ fn shows(boot: &str, state: Option<(JobState, &str, i32)>) -> JobSight {
         result: result.into(),
         exit_status: state.has_ended().then_some(status),
     };
-    JobSight { boot_id: Some(boot.into()), uptime_s: Some(10), unit: state.map(unit), ..JobSight::default() }
+    let id = Some("0".repeat(32).as_str().into());
+    JobSight { id, boot_id: Some(boot.into()), uptime_s: Some(10), unit: state.map(unit), ..JobSight::default() }
 }
 
 #[track_caller]
@@ -76,7 +77,9 @@ fn one_that_was_announced_did_not_start_only_once_its_script_can_no_longer_run()
     becomes(&seen(&row, &shows(OLD, None), at(5)), JobState::Starting, None);
     becomes(&seen(&row, &shows(OLD, None), at(69)), JobState::Starting, None);
     becomes(&seen(&row, &shows(OLD, None), at(70)), JobState::NotStarted, Some("not_found"));
-    // A target that is away says nothing.
+    // A systemd that does not answer says nothing, and neither does a target that is away.
+    let silent = JobSight { id: None, ..shows(OLD, None) };
+    becomes(&seen(&row, &silent, at(3600)), JobState::Starting, None);
     let away = Look::Unasked("unreachable");
     becomes(&looked(&row, &away, at(3600)), JobState::Starting, None);
     becomes(&looked(&row, &away, at(86_400)), JobState::Lost, Some("unreachable"));
@@ -87,6 +90,7 @@ fn one_that_ran_and_is_gone_is_lost_unless_somebody_asked_for_it() {
     let ran = row(JobState::Running, WaitsFor::Unit);
     becomes(&seen(&ran, &shows(OLD, None), at(5)), JobState::Lost, Some("gone"));
     becomes(&seen(&ran, &shows(NEW, None), at(5)), JobState::Lost, Some("rebooted"));
+    becomes(&seen(&ran, &JobSight { id: None, ..shows(OLD, None) }, at(5)), JobState::Running, None);
     let asked = JobRow { cancelled_by: Some("agent".into()), ..ran };
     becomes(&seen(&asked, &shows(OLD, None), at(5)), JobState::Cancelled, Some("stopped"));
     let killed = shows(OLD, Some((JobState::Failed, "signal", 9)));

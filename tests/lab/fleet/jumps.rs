@@ -1,0 +1,60 @@
+//! A host that only another host leads to: reached through it, and held to its key as strictly as any.
+
+use serde_json::{Value, json};
+
+use super::{Fleet, lend};
+use crate::{run::ip, wait::until};
+
+/// Addresses of a network that only the two hosts are in.
+const NEAR: &str = "10.77.0.1";
+const FAR: &str = "10.77.0.2";
+
+/// db1 at its address in that network.
+fn far(fleet: &Fleet, id: &str, jump: Option<&str>, fingerprint: &str) -> Value {
+    let mut entry = fleet.entry(&fleet.db1);
+    entry["id"] = id.into();
+    let connection = entry["connection"].as_object_mut().unwrap();
+    connection.insert("host".to_owned(), FAR.into());
+    connection.insert("host_keys".to_owned(), json!([fingerprint]));
+    connection.insert("timeout".to_owned(), 5.into());
+    if let Some(jump) = jump {
+        connection.insert("jump".to_owned(), jump.into());
+    }
+    entry
+}
+
+#[test]
+fn a_host_behind_another_is_reached_through_it_alone() {
+    lend(|fleet| {
+        let (jump, host) = (&fleet.web1, &fleet.db1);
+        for (host, address) in [(jump, NEAR), (host, FAR)] {
+            ip(&["-n", &host.node.machine.namespace, "address", "replace", &format!("{address}/24"), "dev", "eth0"]);
+        }
+        // What `restrict` forbids, given back for this one place.
+        jump.sh(&format!(
+            "sed -i 's/^restrict /restrict,port-forwarding,permitopen=\"{FAR}:22\" /' /home/tailops/.ssh/authorized_keys"
+        ));
+        // A connection that is kept has the rights it was logged in with.
+        jump.throw_out();
+        let key = host.fingerprint();
+        fleet.enrol(&[
+            ("behind", far(fleet, "behind", Some("web1"), &key)),
+            ("alone", far(fleet, "alone", None, &key)),
+            ("other", far(fleet, "other", Some("web1"), &jump.fingerprint())),
+        ]);
+        let call = |target: &str| fleet.call("host_inspect", json!({"target": target, "sections": ["os"]}));
+        until("the host is registered", || call("behind").code() != "unknown_target");
+        assert_eq!(call("alone").code(), "unreachable", "{}", call("alone").body);
+        assert_eq!(call("behind").data()["hostname"], host.name(), "{}", call("behind").body);
+        assert_eq!(call("other").code(), "host_key_mismatch", "{}", call("other").body);
+        // Its log knows whence it came.
+        let log = host.sh("journalctl --unit ssh.service --output cat --grep '^Accepted publickey'");
+        assert!(log.contains(&format!(" from {NEAR} ")), "{log}");
+
+        // Without the jump host's word there is no way.
+        jump.sh("sed -i 's/^restrict,[^ ]* /restrict /' /home/tailops/.ssh/authorized_keys");
+        jump.throw_out();
+        host.throw_out();
+        assert_eq!(call("behind").code(), "unreachable", "{}", call("behind").body);
+    });
+}
