@@ -37,15 +37,14 @@ enum Action {
 struct Args {
     action: Action,
     id: String,
-    /// The whole entry, as in a registry file: connection {host, port, username, node_id, jump}, capabilities,
-    /// constraints, metadata. Not for remove
+    /// Entry as in a registry file
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Map<String, Value>")]
     spec: Option<Map<String, Value>>,
-    /// Host key fingerprints, SHA256:…, from the machine itself
+    /// Host keys, SHA256:…
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     host_key_fp: Vec<String>,
-    /// before_sha256 of the preview
+    /// before_sha256 seen
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     expect_sha256: Option<String>,
@@ -83,8 +82,7 @@ struct Shown {
 const SPEC: Spec = Spec {
     name: "target_register",
     title: "Register a target",
-    help: "Adds, changes or removes a target reached by SSH and enrols its host key. The preview shows the keys it has; \
-           people approve the change.",
+    help: "Adds, changes or removes an SSH target and enrols its host keys. The preview scans them; people approve.",
     scopes: &[Scope::FleetAdmin],
     risk: Risk::Critical,
     effect: Effect::Destructive,

@@ -12,6 +12,7 @@ mod power;
 mod races;
 mod reads;
 mod services;
+mod sessions;
 mod summary;
 
 use std::{

@@ -143,6 +143,7 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     }
     match text.split_once(':') {
         Some((host, rest)) if !rest.contains(':') && !host.is_empty() => Some((host.to_owned(), Some(port(rest)?))),
+        Some((host, rest)) if !rest.contains(':') && host.is_empty() => None,
         _ => (!text.is_empty()).then(|| (text.to_owned(), None)),
     }
 }

@@ -74,13 +74,21 @@ impl Session {
         room.last = Instant::now();
     }
 
-    /// The host has refused the channel of somebody who has not left yet: there are no more than the others have.
-    pub(super) fn was_refused(&self) {
+    /// The host has refused the channel of somebody who has not left yet: there are no more than the others have. How
+    /// many that are.
+    pub(super) fn was_refused(&self) -> usize {
         let mut room = self.room();
         room.most = room.most.min(room.used.saturating_sub(1));
         if room.most == 0 {
             self.retire();
         }
+        room.most
+    }
+
+    /// Has at most `most` channels from now on.
+    pub(super) fn limit(&self, most: usize) {
+        let mut room = self.room();
+        room.most = room.most.min(most);
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,9 @@ use crate::{
 /// How often a host may refuse a session before the call gives up.
 const REFUSALS: usize = 3;
 
+/// The most connections that are kept although nobody uses them: each takes a quarter of a megabyte.
+const MOST_IDLE: usize = 256;
+
 /// All connections.
 pub(super) struct Pool {
     settings: config::Ssh,
@@ -54,6 +57,8 @@ struct Lane {
     turn: Turn<Option<Arc<SshFault>>>,
     /// How many attempts have ended.
     attempts: AtomicU64,
+    /// The most channels that one connection may have, as far as the host has shown.
+    sessions_each: AtomicUsize,
 }
 
 /// What stands before one host, whoever connects to it.
@@ -106,8 +111,10 @@ impl Pool {
             match lease.session.channel().await {
                 Ok(channel) => return Ok((lease, channel)),
                 Err(russh::Error::ChannelOpenFailure(reason)) => {
-                    lease.session.was_refused();
-                    refusals += 1;
+                    let most = lease.session.was_refused();
+                    self.lane(&way.key).sessions_each.fetch_min(most.max(1), Ordering::SeqCst);
+                    // One that was refused beside others finds its place on another connection.
+                    refusals += usize::from(most == 0);
                     if refusals == REFUSALS {
                         return Err(Arc::new(SshFault::NoSession(format!("{reason:?}"))));
                     }
@@ -152,8 +159,10 @@ impl Pool {
                 }
             };
             *failed = None;
+            session.limit(lane.sessions_each.load(Ordering::SeqCst));
             let lease = Lease::on(&session).ok_or_else(|| Arc::new(SshFault::Busy("a connection without sessions")))?;
             lock(&lane.sessions).push(session);
+            self.keep_few_idle();
             Ok(lease)
         })
     }
@@ -202,6 +211,18 @@ impl Pool {
         place.ok().and_then(Result::ok).ok_or(SshFault::Busy("as many are open as there may be"))
     }
 
+    /// Ends the one that was idle longest where a call over the whole fleet leaves more than are worth their memory.
+    fn keep_few_idle(&self) {
+        let lanes = lock(&self.lanes);
+        let idle =
+            |lane: &Arc<Lane>| lock(&lane.sessions).iter().filter(|session| session.idle_since().is_some()).count();
+        let idle: usize = lanes.values().flatten().map(idle).sum();
+        drop(lanes);
+        if idle > MOST_IDLE {
+            self.drop_longest_idle();
+        }
+    }
+
     fn drop_longest_idle(&self) {
         let lanes = lock(&self.lanes);
         let all = lanes.values().flatten().flat_map(|lane| lock(&lane.sessions).clone());
@@ -225,6 +246,7 @@ impl Pool {
             sessions: Mutex::default(),
             turn: Turn::default(),
             attempts: AtomicU64::default(),
+            sessions_each: AtomicUsize::new(self.settings.channels_per_connection.max(1)),
         });
         of_target.push(Arc::clone(&lane));
         lane

@@ -1,7 +1,7 @@
 //! One operation of the API: its path, its types and what does it. The types of the function that does it are those that
 //! are read from the request, written to the answer and described in the document, so that none can differ.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::TypeId, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -116,7 +116,7 @@ impl Route {
         });
         let shape = |schemas: &mut Schemas| Shape {
             query: None,
-            body: Some(schemas.taken::<B>()),
+            body: (TypeId::of::<B>() != TypeId::of::<Nothing>()).then(|| schemas.taken::<B>()),
             answer: schemas.given::<A>(),
         };
         Self { method: Method::POST, path, summary, shape, serve }

@@ -81,7 +81,7 @@ fn seen(log: &[Value], tool: &str, answer: &Answer, approval: &str) -> Seen {
     for record in &mut records {
         for step in record["exec"].as_array().into_iter().flatten().filter(|step| !step["exit_code"].is_null()) {
             let login = (record["target"] == REMOTE).then_some("ops");
-            assert_eq!(step["ssh"]["login"].as_str(), login, "{tool}: {record}");
+            assert_eq!(step["wire"]["login"].as_str(), login, "{tool}: {record}");
         }
         // The port at the caller's end.
         record["tailscale"]["address"].take();

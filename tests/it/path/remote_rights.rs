@@ -89,9 +89,6 @@ async fn without_the_policy_sudo_is_never_asked() {
     let mut victim = Victim::new();
     let answer = scene.remote.gateway.call(&scene.token, "process_signal", victim.call()).await;
     assert_eq!(answer.code(), "permission_denied", "{answer:?}");
-    let refresh = json!({"target": REMOTE, "reason": "a test of rights"});
-    let answer = scene.remote.gateway.call(&scene.token, "package_refresh", refresh).await;
-    assert_eq!(answer.code(), "permission_denied", "{answer:?}");
     let looked = scene.remote.gateway.call(&scene.token, "target_inspect", json!({"target": REMOTE})).await;
     assert_eq!(
         (&looked.data()["probe"]["user"], &looked.data()["probe"]["sudo_possible"]),
@@ -118,14 +115,9 @@ async fn a_missing_right_is_told_with_the_line_that_gives_it() {
         let hint = answer.content()["hint"].as_str().unwrap();
         assert!(hint.contains("ops ALL=(root) NOPASSWD: /bin/kill ^-s TERM -- [0-9]+$"), "{hint}");
         assert!(victim.lives());
-        let refresh = json!({"target": REMOTE, "reason": "a test of rights"});
-        let answer = scene.remote.gateway.call(&scene.token, "package_refresh", refresh).await;
-        assert_eq!(answer.code(), "permission_denied", "{answer:?}");
-        let hint = answer.content()["hint"].as_str().unwrap();
-        assert!(hint.contains("nobody ALL=(root) NOPASSWD: /usr/bin/apt-get update"), "{hint}");
         let asked = scene.asked();
         assert!(
-            asked.len() >= 2 && asked.iter().all(|line| line.starts_with("-n ")),
+            !asked.is_empty() && asked.iter().all(|line| line.starts_with("-n ")),
             "a password could be asked: {asked:?}"
         );
         let record = &scene.remote.gateway.records_of(&answer).await[0];

@@ -32,9 +32,9 @@ fn the_log_of_a_hosts_sshd_names_who_asked_as_the_record_does() {
         assert!(!answer.body.to_string().contains("subject=lab"), "the caller is told of it: {}", answer.body);
 
         let record = fleet.last_record(|record| record["tool"] == "host_inspect" && record["status"] == "ok");
-        let ssh = &record["exec"][0]["ssh"];
+        let ssh = &record["exec"][0]["wire"];
         assert_eq!((&ssh["login"], &ssh["host_key"]), (&json!(USER), &json!(host.fingerprint())), "{record}");
-        let id = ssh["credential"].as_str().unwrap();
+        let id = ssh["login_id"].as_str().unwrap();
         for part in ["subject=lab", "engagement=default", record["correlation_id"].as_str().unwrap()] {
             assert!(id.contains(part), "no {part} in {id}");
         }
