@@ -5,14 +5,11 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::Stdio,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tailops::tools;
-use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::machine::{Machine, Owned, command, output};
 
@@ -62,33 +59,16 @@ impl Gateway {
         Ok(Self { http, url: format!("http://{address}/mcp"), token, targets: machine.addresses.len(), _child: child })
     }
 
-    /// The way facts are read: by one call for all, or by one a target.
-    pub(crate) fn tool() -> &'static str {
-        tools::find("fleet_summarize").map_or("host_inspect", |tool| tool.spec().name)
-    }
-
-    /// Reads the facts of every target anew.
-    pub(crate) async fn refresh(self: &Arc<Self>, forks: usize) -> Result<Duration> {
+    /// Reads the facts of every target anew, by one call.
+    pub(crate) async fn refresh(&self) -> Result<Duration> {
         let start = Instant::now();
-        if Self::tool() == "fleet_summarize" {
-            let data = self.call("fleet_summarize", json!({"refresh": true, "limit": 200})).await?;
-            ensure!(data["totals"]["targets"] == self.targets, "not every target was read: {}", data["totals"]);
-            let unreachable = &data["problems"]["unreachable"];
-            ensure!(unreachable.as_u64().unwrap_or(0) == 0, "{unreachable} targets were not reached");
-            return Ok(start.elapsed());
-        }
-        let (places, mut calls) = (Arc::new(Semaphore::new(forks)), JoinSet::new());
-        for number in 0..self.targets {
-            let (gateway, places) = (self.clone(), places.clone());
-            calls.spawn(async move {
-                let _place = places.acquire().await?;
-                gateway.call("host_inspect", json!({"target": format!("host-{number}")})).await
-            });
-        }
-        while let Some(call) = calls.join_next().await {
-            ensure!(call??["hostname"].is_string(), "no facts");
-        }
-        Ok(start.elapsed())
+        let data = self.call("fleet_summarize", json!({"refresh": true, "limit": 200})).await?;
+        let took = start.elapsed();
+        let read = data.pointer("/totals/targets").and_then(Value::as_u64);
+        ensure!(read == u64::try_from(self.targets).ok(), "not every target was read: {data}");
+        let unreachable = data.pointer("/problems/unreachable").and_then(Value::as_u64).unwrap_or(0);
+        ensure!(unreachable == 0, "{unreachable} targets were not reached");
+        Ok(took)
     }
 
     async fn call(&self, tool: &str, arguments: Value) -> Result<Value> {
@@ -101,7 +81,7 @@ impl Gateway {
         let request = request.header("MCP-Protocol-Version", "2026-07-28").header("Mcp-Method", "tools/call");
         let request = request.header("Mcp-Name", tool).header("Accept", "application/json, text/event-stream");
         let mut answer: Value = request.send().await?.json().await?;
-        ensure!(answer["result"]["isError"] == false, "{tool}: {answer}");
+        ensure!(answer.pointer("/result/isError") == Some(&Value::Bool(false)), "{tool}: {answer}");
         answer.pointer_mut("/result/structuredContent/data").map(Value::take).context("an answer without data")
     }
 }

@@ -112,11 +112,11 @@ async fn facts(plan: &Plan, machine: &Machine, folder: &std::path::Path) -> Resu
         let data = folder.join(format!("round-{round}"));
         std::fs::create_dir(&data)?;
         let gateway = Arc::new(Gateway::start(machine, &data, FORKS).await?);
-        cold.push(gateway.refresh(FORKS).await?);
-        warm.push(gateway.refresh(FORKS).await?);
+        cold.push(gateway.refresh().await?);
+        warm.push(gateway.refresh().await?);
     }
     let (cold, warm) = (median(cold), median(warm));
-    println!("facts of {} targets, {FORKS} at once, by {}", machine.addresses.len(), Gateway::tool());
+    println!("facts of {} targets by fleet_summarize, {FORKS} at once", machine.addresses.len());
     println!(
         "{:<28} {:>10.2} s new connections, {:>8.2} s kept ones",
         "tailops",

@@ -143,7 +143,7 @@ impl Tool for FleetSummarize {
         let answer = answer(raw)?;
         let mut content = Content::page(answer.clone()).ok_or_else(|| ToolError::unreadable("not a page"))?;
         let unknown = content.data.pointer("/totals/unknown").and_then(Value::as_u64).unwrap_or_default();
-        if unknown > 0 && content.data["refreshed"] != true {
+        if unknown > 0 && content.data.get("refreshed") != Some(&Value::Bool(true)) {
             content
                 .warnings
                 .push(format!("of {unknown} targets nothing recent is known; refresh: true reads them now"));

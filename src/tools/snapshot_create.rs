@@ -102,7 +102,7 @@ impl Tool for SnapshotCreate {
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
         let page = Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))?;
         let mut content = Content { changed: Some(!raw.operation.dry_run), ..page };
-        let dropped = content.data["dropped"].as_array().map_or(0, Vec::len);
+        let dropped = content.data.get("dropped").and_then(Value::as_array).map_or(0, Vec::len);
         if dropped > 0 {
             content.warnings.push(format!("only so many are kept: the oldest ({dropped}) went for this one"));
         }

@@ -97,7 +97,7 @@ pub(super) async fn run(
             StepOutcome::Stopped { limit, stopped }
         }
     };
-    followed.to_its_end();
+    followed.done();
     outcome
 }
 

@@ -76,7 +76,7 @@ impl Followed {
     }
 
     /// It ended, or all was done to end it.
-    pub(super) fn to_its_end(mut self) {
+    pub(super) fn done(mut self) {
         self.session = None;
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Captured;
+use crate::model::{Captured, Clock, SystemClock};
 
 const MARKER: &str = "0123456789abcdef0123456789abcdef";
 const NOW: &str = "2026-11-21T12:00:00Z";
@@ -41,6 +41,7 @@ fn sections(sections: &[(&str, &str)]) -> ScriptOutput {
 }
 
 /// Runs `script` on this machine, as an executor would.
+#[expect(clippy::disallowed_methods, reason = "a test runs the script without an executor")]
 fn here(script: &Script) -> ScriptOutput {
     let line = script.command_line(MARKER, Duration::from_secs(60)).unwrap();
     let mut child = Command::new("sh")
@@ -61,7 +62,7 @@ const HOST: &str = "hostname web-01\nkernel Linux 6.1.0-37-amd64 x86_64\nboot_id
 
 #[test]
 fn this_machine_says_what_it_is() {
-    let facts = Facts::read(&here(&facts_script()), Timestamp::now()).unwrap();
+    let facts = Facts::read(&here(&facts_script()), SystemClock.now()).unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     assert_eq!(facts.boot_id.as_deref(), Some(boot.trim()));
     assert!(facts.ahead_s.is_some_and(|ahead| ahead.abs() <= 5), "{facts:?}");

@@ -25,10 +25,11 @@ const AT_ONCE: usize = 64;
 const DEADLINE: Duration = Duration::from_secs(50);
 /// The longest one target is waited for: its turn, connecting, the script's own limit, and its end.
 const PATIENCE: Duration = Duration::from_secs(40);
+
 /// How one target was read.
 pub(super) enum Read {
     /// Its script ended by itself.
-    Ended(ScriptOutput),
+    Ended(Box<ScriptOutput>),
     /// It was tried, and gave nothing.
     Failed(String),
     /// It was not tried.
@@ -162,7 +163,7 @@ impl Pipeline {
             Err(error) => Read::Refused(error.code().to_owned()),
             Ok(raw) => match raw.outputs.into_iter().next() {
                 Some(StepOutput::Script(output)) => match &output.outcome {
-                    StepOutcome::Exited(_) => Read::Ended(*output),
+                    StepOutcome::Exited(_) => Read::Ended(output),
                     StepOutcome::Signalled(_) => Read::Failed("signalled".to_owned()),
                     StepOutcome::Stopped { limit, .. } => Read::Failed(format!("{limit}_limit")),
                     StepOutcome::Lost(_) => Read::Failed("connection_lost".to_owned()),

@@ -133,7 +133,7 @@ impl Hosts {
             "metadata": {"tags": ["fake"]},
         });
         entry.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
-        write!(self.entries, "  {id}: {entry}\n").unwrap();
+        writeln!(self.entries, "  {id}: {entry}").unwrap();
     }
 
     /// Starts a host at `address` that says what `saying` holds when it is asked, and names it.

@@ -58,7 +58,8 @@ fn approval_decide_stands_alone_and_readonly_changes_nothing() {
     for tool in tools::ALL.iter().map(|tool| tool.spec()) {
         let allowed = tool.scopes.iter().all(|scope| readonly.allows(*scope));
         // Anyone may give up their own token; another's needs token:admin (see `revoke.rs`).
-        let own = tool.name == "token_revoke";
+        // Anyone may stop their own job; nobody who only reads can have one.
+        let own = ["token_revoke", "job_cancel"].contains(&tool.name);
         // Keeps what its caller may read anyway, in the gateway's own database.
         let kept = tool.name == "snapshot_create";
         assert!(own || kept || !allowed || !tool.effect.changes(), "readonly can call {}", tool.name);

@@ -55,7 +55,7 @@ fn settled(value: &Value, approval: &str) -> Value {
         Value::Object(entries) => {
             // The connection of a step: the machine itself is reached without one.
             let step = entries.contains_key("template_id");
-            let entries = entries.iter().filter(|(key, _)| !(step && *key == "ssh"));
+            let entries = entries.iter().filter(|(key, _)| !(step && *key == "wire"));
             entries.map(|(key, value)| (key.clone(), settled(value, approval))).collect()
         }
         other => other.clone(),
