@@ -70,6 +70,11 @@ fn seen(log: &[Value], tool: &str, answer: &Answer, approval: &str) -> Seen {
             *moving = json!(moving.is_array());
         }
     }
+    // How it is reached is said of the one that is reached.
+    if let Some(registry) = content.pointer_mut("/data/registry").and_then(Value::as_object_mut) {
+        let reached = registry.remove("connection").is_some();
+        assert_eq!(reached, answer.content()["target"] == REMOTE, "{tool}");
+    }
     for (_, pointer) in DIFFERS.iter().filter(|(of, _)| *of == tool) {
         if let Some(differing) = content.pointer_mut(pointer) {
             *differing = json!("differs");
