@@ -156,8 +156,8 @@ impl Executors {
     /// Waits for a free place first, on the target and then on the gateway, in the order of arrival; that time is not
     /// charged to the steps. `cancel` gives up the place in the queue or stops the running step: do not cancel an
     /// operation that must not be cut in half. An error means that nothing was started. Operations the gateway
-    /// answers itself are refused. `progress` is told when the turn has come, and what is read from then on. `attribution` is what the target
-    /// may be told of who asked.
+    /// answers itself are refused. `progress` is told when the turn has come, and what is read from then on.
+    /// `attribution` is what the target may be told of who asked.
     pub async fn run(
         &self,
         permit: Permit,

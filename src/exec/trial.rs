@@ -1,4 +1,5 @@
-//! The test of a target: connects, logs in and asks who that makes us. The one thing that runs without a permit.
+//! The test of a target: connects, logs in and asks who that makes us. Needs no permit, as what follows a
+//! job in `unit.rs` needs none of its own; nothing else runs without one.
 
 use std::time::Duration;
 

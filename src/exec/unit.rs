@@ -1,8 +1,8 @@
 //! Looking at the unit of a job, and ending it.
 //!
-//! The only scripts that run without a permit of their own, and why they may: they act on nothing but the unit that is
-//! named after a job (and, for a planned shutdown, on the one of its boot), a job exists only where a permit started it,
-//! and they can only read how it stands, stop it and take it away. `fleet::jobs` alone calls them.
+//! These scripts run without a permit of their own, as the trial of a target does. Why they may: they act on nothing but
+//! the unit that is named after a job (and, for a planned shutdown, on the one of its boot), a job exists only where a
+//! permit started it, and they can only read how it stands, stop it and take it away. `fleet::jobs` alone calls them.
 
 use std::{sync::Arc, time::Duration};
 
