@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 pub use self::inventory::{Kept, inventories};
 use crate::model::{Inventory, Missing, Script, ScriptOutput, StepOutcome, Template};
 
-/// The arguments are the sections, printed in their order; `end` closes the last.
+/// The arguments are the sections, printed in their order; `end` closes the last. In front of them may stand
+/// `known=HASH`: where `state` is that hash still, `updates` and `digest` say `unchanged` instead of asking apt and dpkg,
+/// which is most of the work.
 const TEMPLATE: Template = Template {
     id: "facts.v1",
     stdin: false,
@@ -25,9 +27,14 @@ const HEALTH: [&str; 8] = ["host", "os", "disks", "failed", "clock", "reboot", "
 /// The longest one target may take, where its own limit is not shorter.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The script that gives [`Facts`].
-pub fn facts_script() -> Script {
-    Script { limit: Some(LIMIT), ..Script::new(&TEMPLATE, HEALTH) }
+/// The script that gives [`Facts`] of a target whose newest ones are `before`: what its packages' state says has not
+/// changed is not asked again.
+pub fn facts_script(before: Option<&Facts>) -> Script {
+    // What could not be had the last time is asked for in any state.
+    let whole = before.filter(|before| before.updates.is_some() && before.packages.is_some());
+    let known = whole.and_then(|before| Some(format!("known={}", before.state.as_ref()?)));
+    let arguments = known.into_iter().chain(["state"].into_iter().chain(HEALTH).map(str::to_owned));
+    Script { limit: Some(LIMIT), ..Script::new(&TEMPLATE, arguments) }
 }
 
 /// The script that gives [`inventories`].
@@ -68,6 +75,8 @@ pub struct Facts {
     pub ahead_s: Option<i64>,
     /// Whether it has to start anew.
     pub reboot: Option<Reboot>,
+    /// Hex SHA-256 over the state of the files that the next two come from.
+    pub state: Option<String>,
     /// What an upgrade would bring.
     pub updates: Option<Updates>,
     /// Of all installed packages with their versions.
@@ -144,10 +153,11 @@ pub struct Digest {
 pub struct Unreadable(pub &'static str);
 
 impl Facts {
-    /// The facts in `output`, which arrived at `now`. Errors where the script did not get to its end: then nothing says
-    /// which part is whole.
-    pub fn read(output: &ScriptOutput, now: Timestamp) -> Result<Self, Unreadable> {
-        read::facts(&parts(output)?, now)
+    /// The facts in `output`, which arrived at `now` and answers the script of [`facts_script`] for `before`: what it
+    /// says is unchanged is taken from there. Errors where the script did not get to its end: then nothing says which
+    /// part is whole.
+    pub fn read(output: &ScriptOutput, now: Timestamp, before: Option<&Self>) -> Result<Self, Unreadable> {
+        read::facts(&parts(output)?, now, before)
     }
 }
 

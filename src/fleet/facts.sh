@@ -4,10 +4,27 @@ systemd() {
 	have systemctl || { missing "$1" missing_tool; return 1; }
 	[ -d /run/systemd/system ] || { missing "$1" no_systemd; return 1; }
 }
+# One hash over the state of every file that apt and dpkg go by: the packages, the lists, the settings. A file is told
+# from what it was by size, time and inode, as those who write them replace them.
+apt_state() {
+	stat -c '%n %s %y %i' /var/lib/dpkg/status /var/lib/dpkg/arch /var/lib/apt/extended_states /var/lib/apt/lists/*_* \
+		/etc/apt/apt.conf /etc/apt/apt.conf.d/* /etc/apt/preferences /etc/apt/preferences.d/* \
+		/etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sha256sum | cut -c 1-64
+}
+# Whether section $1 would say what it said when the state was $known; says so then.
+unchanged() {
+	[ -n "$known" ] && [ "$known" = "$state" ] || return 1
+	section "$1"; echo unchanged
+}
 export TZ=UTC SYSTEMD_COLORS=0
 
+known= state=
+case $1 in known=*) known=${1#known=}; shift ;; esac
 for part in "$@"; do
   case $part in
+  state)
+    # Before what depends on it: a change in between is then seen the next time.
+    if have dpkg-query; then state=$(apt_state); section state; echo "sha256 $state"; else missing state missing_tool; fi ;;
   host)
     section host
     echo "hostname $(uname -n)"
@@ -64,6 +81,7 @@ for part in "$@"; do
   updates)
     # Simulated, without taking locks: changes nothing and needs no rights.
     if ! have apt-get; then missing updates missing_tool
+    elif unchanged updates; then section lists; lists_age
     elif out=$(timeout -k 1 15 apt-get -s -o Debug::NoLocking=true dist-upgrade 2>/dev/null); then
       section updates
       printf '%s\n' "$out" | grep '^Inst '
@@ -73,6 +91,7 @@ for part in "$@"; do
     fi ;;
   digest | packages)
     if ! have dpkg-query; then missing "$part" missing_tool
+    elif [ "$part" = digest ] && unchanged digest; then :
     elif list=$(dpkg-query -W -f='${db:Status-Abbrev}\t${Package}:${Architecture}\t${Version}\n' 2>/dev/null); then
       list=$(printf '%s\n' "$list" | grep '^.[^nc]' | cut -f 2,3 | LC_ALL=C sort)
       section "$part"

@@ -59,6 +59,11 @@ impl Known {
         }
     }
 
+    /// The newest facts, whenever they were taken.
+    pub fn newest(&self) -> Option<&Facts> {
+        self.facts.as_ref().map(|(_, facts)| facts)
+    }
+
     /// Everything that is wrong at `now`, worst first: by the facts, by the last attempt and by age.
     pub fn wrong(&self, now: Timestamp) -> Vec<Finding> {
         let mut wrong = self.findings.clone();

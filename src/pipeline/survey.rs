@@ -90,12 +90,19 @@ impl Pipeline {
             }
         });
         if refresh {
-            let wish = |target: &Arc<Target>| Wish { target: target.clone(), script: facts_script(), scopes: SEES };
+            let wish = |target: &Arc<Target>| {
+                let script = facts_script(known.get(&target.id).and_then(Known::newest));
+                Wish { target: target.clone(), script, scopes: SEES }
+            };
+            let wishes = targets.iter().map(wish).collect();
             let mut rows = Vec::new();
             let mut surveyed = Surveyed::of("facts.v1", targets.len());
-            self.read(party, targets.iter().map(wish).collect(), |target, read, now| {
+            self.read(party, wishes, |target, read, now| {
                 let attempt = match read {
-                    Read::Ended(output) => Facts::read(&output, now).map_err(|unreadable| unreadable.0.to_owned()),
+                    Read::Ended(output) => {
+                        let before = known.get(&target.id).and_then(Known::newest);
+                        Facts::read(&output, now, before).map_err(|unreadable| unreadable.0.to_owned())
+                    }
                     Read::Failed(code) => Err(code),
                     Read::Refused(code) => {
                         surveyed.failed(&target.id, &code);

@@ -7,10 +7,12 @@ use crate::model::Missing;
 
 /// The most entries of one list.
 const MOST: usize = 200;
+/// What a section says instead of its content.
+const UNCHANGED: &str = "unchanged";
 /// File systems smaller than this are nobody's to fill: 1 MiB.
 const SMALL: u64 = 1 << 20;
 
-pub(super) fn facts(parts: &[Part], now: Timestamp) -> Result<Facts, Unreadable> {
+pub(super) fn facts(parts: &[Part], now: Timestamp, before: Option<&Facts>) -> Result<Facts, Unreadable> {
     let mut facts = Facts::default();
     if let Some(host) = text(parts, "host") {
         host_facts(&mut facts, host);
@@ -26,8 +28,18 @@ pub(super) fn facts(parts: &[Part], now: Timestamp) -> Result<Facts, Unreadable>
     facts.failed = text(parts, "failed").map(failed_units);
     facts.synced = text(parts, "clock").and_then(|text| flag(value(text, "synced")?));
     facts.reboot = text(parts, "reboot").and_then(reboot);
-    facts.updates = text(parts, "updates").map(|rows| updates(rows, text(parts, "lists")));
-    facts.packages = text(parts, "digest").and_then(digest);
+    facts.state = text(parts, "state").and_then(sha256);
+    // Of facts that were taken in another state, nothing counts any more, whatever the target says.
+    let before = before.filter(|before| before.state.is_some() && before.state == facts.state);
+    let lists_age_s = text(parts, "lists").and_then(lists_age);
+    facts.updates = text(parts, "updates").and_then(|text| match text.trim() {
+        UNCHANGED => before?.updates.map(|updates| Updates { lists_age_s, ..updates }),
+        rows => Some(updates(rows, lists_age_s)),
+    });
+    facts.packages = text(parts, "digest").and_then(|text| match text.trim() {
+        UNCHANGED => before?.packages.clone(),
+        text => digest(text),
+    });
     facts.missing = missing(parts, &facts);
     Ok(facts)
 }
@@ -144,27 +156,32 @@ fn reboot(text: &str) -> Option<Reboot> {
 
 /// The `Inst` lines of a simulated upgrade. Debian and Ubuntu end the name of an archive with security updates in
 /// `-security`; Debian's label for one is `Debian-Security`.
-fn updates(rows: &str, lists: Option<&str>) -> Updates {
+fn updates(rows: &str, lists_age_s: Option<u64>) -> Updates {
     let is_security = |line: &&str| {
         let origins = line.split_once('(').map_or("", |(_, rest)| rest);
         origins.split([' ', ',', ')']).any(|word| word.ends_with("-security") || word.starts_with("Debian-Security:"))
     };
     let rows: Vec<&str> = rows.lines().filter(|line| line.starts_with("Inst ")).collect();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let age = |lists: &str| {
-        let mut stamps = lists.lines().map(|line| line.trim().parse::<i64>());
-        let (fetched, now) = (stamps.next()?.ok()?, stamps.next()?.ok()?);
-        u64::try_from(now.checked_sub(fetched)?.max(0)).ok()
-    };
     Updates {
         pending: count(rows.len()),
         security: count(rows.iter().filter(|line| is_security(line)).count()),
-        lists_age_s: lists.and_then(age),
+        lists_age_s,
     }
 }
 
+/// When the lists were fetched and what time it is, by the target's clock.
+fn lists_age(lists: &str) -> Option<u64> {
+    let mut stamps = lists.lines().map(|line| line.trim().parse::<i64>());
+    let (fetched, now) = (stamps.next()?.ok()?, stamps.next()?.ok()?);
+    u64::try_from(now.checked_sub(fetched)?.max(0)).ok()
+}
+
 fn digest(text: &str) -> Option<Digest> {
-    let sha256 =
-        value(text, "sha256").filter(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    Some(Digest { count: value(text, "count")?.parse().ok()?, sha256: sha256.to_owned() })
+    Some(Digest { count: value(text, "count")?.parse().ok()?, sha256: sha256(text)? })
+}
+
+fn sha256(text: &str) -> Option<String> {
+    let hash = value(text, "sha256")?;
+    (hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| hash.to_owned())
 }
