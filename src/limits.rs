@@ -2,11 +2,15 @@
 //! authentication; a bucket a person for the people's API. Memory is bounded by what can be known: tokens that were
 //! minted, and a fixed number of sources.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
+    clock::{Clock as _, DefaultClock, QuantaInstant, Reference as _},
 };
 
 use crate::{
@@ -20,6 +24,8 @@ const PEOPLE_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 const PEOPLE_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 /// Buckets kept before those that are full again are dropped.
 const SWEEP: usize = 4096;
+/// How often they are, at most: it takes a look at every bucket, which a flood must not cause with each request.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Buckets kept at all: a source beyond is refused.
 const MOST: usize = 16_384;
 
@@ -44,25 +50,41 @@ impl Limited {
 struct Bucket<K: Clone + std::hash::Hash + Eq> {
     class: &'static str,
     limiter: DefaultKeyedRateLimiter<K>,
+    clock: DefaultClock,
+    made: QuantaInstant,
+    /// Nanoseconds from `made` to when the next sweep may be.
+    sweep_from: AtomicU64,
 }
 
 impl<K: Clone + std::hash::Hash + Eq> Bucket<K> {
     fn new(class: &'static str, quota: Quota) -> Self {
-        Self { class, limiter: RateLimiter::keyed(quota) }
+        let clock = DefaultClock::default();
+        let made = clock.now();
+        Self { class, limiter: RateLimiter::keyed(quota), clock, made, sweep_from: AtomicU64::new(0) }
+    }
+
+    /// Whether it is time, which only one of those who ask at once is told.
+    fn sweeps(&self) -> bool {
+        let now = self.clock.now().duration_since(self.made).as_u64();
+        let from = self.sweep_from.load(Ordering::Relaxed);
+        let next = now.saturating_add(u64::try_from(SWEEP_EVERY.as_nanos()).unwrap_or(u64::MAX));
+        now >= from && self.sweep_from.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn take(&self, key: &K) -> Result<(), Limited> {
-        if self.limiter.len() >= SWEEP {
-            // Only buckets that are full again go: forgetting them changes no answer.
-            self.limiter.retain_recent();
-            if self.limiter.len() >= MOST {
+        let kept = self.limiter.len();
+        if kept >= SWEEP {
+            if self.sweeps() {
+                // Only buckets that are full again go: forgetting them changes no answer.
+                self.limiter.retain_recent();
+            }
+            if kept >= MOST && self.limiter.len() >= MOST {
                 return Err(Limited { class: self.class, retry_after: Duration::from_secs(60) });
             }
         }
-        self.limiter.check_key(key).map_err(|not_until| Limited {
-            class: self.class,
-            retry_after: not_until.wait_time_from(DefaultClock::default().now()),
-        })
+        self.limiter
+            .check_key(key)
+            .map_err(|not_until| Limited { class: self.class, retry_after: not_until.wait_time_from(self.clock.now()) })
     }
 }
 

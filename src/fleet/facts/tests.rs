@@ -91,16 +91,16 @@ fn what_did_not_change_is_not_asked_again() {
     let script = facts_script(Some(&first));
     let output = here(&script);
     let again = Facts::read(&output, SystemClock.now(), Some(&first)).unwrap();
-    assert_eq!(
-        (&again.updates.map(|updates| updates.pending), &again.packages),
-        (&first.updates.map(|updates| updates.pending), &first.packages)
-    );
     assert_eq!(again.state, first.state);
     let said = |name: &str| {
         output.sections().iter().any(|section| section.name == name && section.text().trim() == "unchanged")
     };
     let asked = first.state.is_some() && first.updates.is_some() && first.packages.is_some();
     assert_eq!((said("updates"), said("digest")), (asked, asked), "{first:?}");
+    if asked {
+        let counts = |facts: &Facts| (facts.updates.map(|updates| updates.pending), facts.packages.clone());
+        assert_eq!(counts(&again), counts(&first));
+    }
     // In another state, all is asked again.
     let other = Facts { state: Some("0".repeat(64)), ..first.clone() };
     let output = here(&facts_script(Some(&other)));

@@ -147,12 +147,17 @@ fn there_is_a_most_of_rules_and_of_bytes() {
     let of_bytes = |bytes: usize| {
         let mut targets = vec!["t".to_owned(); 3];
         let mut rule = json!([{"scopes": ["readonly"], "targets": targets}]);
-        while rule.to_string().len() < bytes {
-            let room = bytes - rule.to_string().len();
-            targets.push("t".repeat(room.saturating_sub(3).clamp(1, 60)));
+        loop {
+            let room = bytes.saturating_sub(rule.to_string().len());
+            if room == 0 {
+                return rule;
+            }
+            // As many long names as fit, each with two quotes and a comma, then one for the rest.
+            let long = room / 63;
+            targets.extend(vec!["t".repeat(60); long]);
+            targets.extend((long == 0).then(|| "t".repeat(room.saturating_sub(3).max(1))));
             rule = json!([{"scopes": ["readonly"], "targets": targets}]);
         }
-        rule
     };
     let longest =
         (MOST_BYTES - 8..=MOST_BYTES).map(of_bytes).find(|rule| rule.to_string().len() == MOST_BYTES).unwrap();
