@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::machine::{Machine, Owned, command, output};
+use crate::machine::{GROUP, Machine, Owned, command, output};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tailops");
 
@@ -25,6 +25,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// With its data in `folder`, where what an earlier one knew is known still.
     pub(crate) async fn start(machine: &Machine, folder: &Path, forks: usize) -> Result<Self> {
         let (data, registry) = (folder.join("gateway"), folder.join("targets.yaml"));
         fs::write(&registry, machine.registry())?;
@@ -61,13 +62,30 @@ impl Gateway {
 
     /// Reads the facts of every target anew, by one call.
     pub(crate) async fn refresh(&self) -> Result<Duration> {
+        self.read(json!({"refresh": true, "limit": 200}), self.targets).await
+    }
+
+    /// Reads the facts of every target, a group a call: targets that simulate an upgrade all at once on the cores of one
+    /// machine would not come to its end in time.
+    pub(crate) async fn refresh_by_group(&self) -> Result<Duration> {
+        let mut took = Duration::ZERO;
+        for group in 0..self.targets.div_ceil(GROUP) {
+            let there = GROUP.min(self.targets - group * GROUP);
+            let arguments = json!({"refresh": true, "limit": 200, "tag": format!("group-{group}")});
+            took += self.read(arguments, there).await?;
+        }
+        Ok(took)
+    }
+
+    async fn read(&self, arguments: Value, targets: usize) -> Result<Duration> {
         let start = Instant::now();
-        let data = self.call("fleet_summarize", json!({"refresh": true, "limit": 200})).await?;
+        let data = self.call("fleet_summarize", arguments).await?;
         let took = start.elapsed();
         let read = data.pointer("/totals/targets").and_then(Value::as_u64);
-        ensure!(read == u64::try_from(self.targets).ok(), "not every target was read: {data}");
+        ensure!(read == u64::try_from(targets).ok(), "not every target was read: {data}");
         let unreachable = data.pointer("/problems/unreachable").and_then(Value::as_u64).unwrap_or(0);
         ensure!(unreachable == 0, "{unreachable} targets were not reached");
+        ensure!(data.pointer("/partial") == Some(&json!([])), "not everything was read: {data}");
         Ok(took)
     }
 

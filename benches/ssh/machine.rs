@@ -17,6 +17,9 @@ pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 /// The most addresses that one server listens on: a constant of OpenSSH's.
 const ADDRESSES: usize = 16;
 
+/// How many targets have a tag in common.
+pub(crate) const GROUP: usize = 10;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A child that does not outlive us.
@@ -126,15 +129,19 @@ impl Machine {
         Ok(Self { addresses, port, user, key: login_key, known_hosts, pin, _servers: servers })
     }
 
-    /// The registry file of its addresses: targets `host-1`, `host-2`, …
+    /// The registry file of its addresses: targets `host-1`, `host-2`, …, tagged `group-1`, …, with [`GROUP`] in each.
     pub(crate) fn registry(&self) -> String {
         let mut text = "version: \"1.0\"\ntargets:\n".to_owned();
         for (number, ip) in self.addresses.iter().enumerate() {
             text += &format!(
                 "  host-{number}:\n    type: remote\n    executor: ssh\n    engagement: default\n    \
                  connection: {{host: \"{ip}\", port: {}, username: {:?}, key_path: {:?}, host_keys: [{:?}]}}\n    \
-                 capabilities: [\"system:read\"]\n",
-                self.port, self.user, self.key, self.pin
+                 capabilities: [\"system:read\"]\n    tags: [group-{}]\n",
+                self.port,
+                self.user,
+                self.key,
+                self.pin,
+                number / GROUP
             );
         }
         text
