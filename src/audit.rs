@@ -9,6 +9,7 @@ mod alarms;
 mod entry;
 mod fold;
 mod gate;
+mod job_end;
 mod query;
 mod record;
 mod strays;
@@ -44,7 +45,7 @@ use crate::{
     auth::{Caller, Claims},
     guard::Guard,
     model::{Clock, CorrelationId},
-    store::{JobRow, LeafReader, Store, StoreError},
+    store::{LeafReader, Store, StoreError},
     tailnet::Peer,
 };
 
@@ -198,13 +199,6 @@ impl Audit {
     ) -> Result<(), Unrecorded> {
         self.gate.check()?;
         let record = Record::of_administration(act, by, details, refused, self.clock.now());
-        self.writer.append(Leaf::of(record)).await.map(drop)
-    }
-
-    /// Records the end of a job, which was seen on its target or given up. Returns once it is on disk.
-    pub async fn job_ended(&self, job: &JobRow) -> Result<(), Unrecorded> {
-        self.gate.check()?;
-        let record = Record::of_job(job, &self.guard, self.clock.now());
         self.writer.append(Leaf::of(record)).await.map(drop)
     }
 

@@ -238,27 +238,32 @@ impl Executors {
     /// is not left half done because a later step has no backend.
     fn plan<'a>(&'a self, operation: &'a Operation) -> Result<(Arc<Target>, Plan<'a>), ExecError> {
         let target = operation.target.clone().ok_or(ExecError::NoExecutor)?;
+        let backend = |kind| self.backend(&target, kind);
+        let plan = operation.steps.iter().map(|step| match step {
+            Step::Script(script) => Ok(Work::Script(backend(target.kind)?, script)),
+            Step::Probe(probe) => match &probe.via {
+                // What the gateway does by itself needs no script, and is refused like the rest.
+                Via::Native => backend(TargetKind::Local).map(|_| Work::Probe(probe, None)),
+                Via::Here(script) => Ok(Work::Probe(probe, Some((backend(TargetKind::Local)?, script)))),
+                Via::Target(script) => Ok(Work::Probe(probe, Some((backend(target.kind)?, script)))),
+            },
+            Step::Gateway(_) => Err(ExecError::NoExecutor),
+        });
+        let plan = plan.collect::<Result<Plan<'_>, ExecError>>()?;
+        Ok((target, plan))
+    }
+
+    /// The backend that runs scripts where `kind` says, for the sake of `target`: the target's own kind, or the
+    /// gateway's machine. There is none for a target that is cut off, wherever the script would run.
+    fn backend(&self, target: &Target, kind: TargetKind) -> Result<&dyn Executor, ExecError> {
         if target.is_cut_off() {
             return Err(ExecError::NoWay);
         }
-        let backend = |kind| {
-            let backend = self.backends.iter().find(|backend| backend.performs(kind));
-            backend.map(|backend| backend.as_ref())
-        };
-        let plan = operation.steps.iter().map(|step| match step {
-            Step::Script(script) => Some(Work::Script(backend(target.kind)?, script)),
-            Step::Probe(probe) => match &probe.via {
-                Via::Native => Some(Work::Probe(probe, None)),
-                Via::Here(script) => Some(Work::Probe(probe, Some((backend(TargetKind::Local)?, script)))),
-                Via::Target(script) => Some(Work::Probe(probe, Some((backend(target.kind)?, script)))),
-            },
-            Step::Gateway(_) => None,
-        });
-        let plan = plan.collect::<Option<Plan<'_>>>().ok_or(match target.kind {
+        let backend = self.backends.iter().find(|backend| backend.performs(kind));
+        backend.map(AsRef::as_ref).ok_or(match kind {
             TargetKind::Local => ExecError::NoExecutor,
             other => ExecError::Unreachable(other),
-        })?;
-        Ok((target, plan))
+        })
     }
 }
 

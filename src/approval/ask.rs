@@ -188,16 +188,18 @@ pub(super) fn correlation_of(row: &ApprovalRow) -> CorrelationId {
     row.correlation_id.parse().unwrap_or_else(|_| CorrelationId::random())
 }
 
-fn no_random() -> Unapproved {
-    Unapproved::Store("the system's random generator failed".to_owned())
+/// Random bytes that nobody can guess.
+pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], Unapproved> {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| Unapproved::Store("the system's random generator failed".to_owned()))?;
+    Ok(bytes)
 }
 
 /// 60 random bits in Crockford's base 32, which has no letters that look like digits: `k3vd-9w2m-7qtp`.
 pub(super) fn new_id() -> Result<String, Unapproved> {
     const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let mut random = [0; 12];
-    SystemRandom::new().fill(&mut random).map_err(|_| no_random())?;
-    let letters: Vec<char> = random
+    let letters: Vec<char> = random_bytes::<12>()?
         .iter()
         .filter_map(|byte| LETTERS.get(usize::from(byte % 32)))
         .map(|letter| char::from(*letter))
@@ -205,8 +207,7 @@ pub(super) fn new_id() -> Result<String, Unapproved> {
     Ok(letters.chunks(4).map(|part| part.iter().collect::<String>()).collect::<Vec<_>>().join("-"))
 }
 
+/// 128 random bits in hex.
 pub(super) fn random_hex() -> Result<String, Unapproved> {
-    let mut random = [0; 16];
-    SystemRandom::new().fill(&mut random).map_err(|_| no_random())?;
-    Ok(hex(&random))
+    random_bytes::<16>().map(|bytes| hex(&bytes))
 }

@@ -9,16 +9,14 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use ring::{
-    digest,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::digest;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Agreement, Alarm, Approvals, Approver, Event, News, NotRecorded, Paper, Person, Place, Unapproved, ask::new_id,
+    Agreement, Alarm, Approvals, Approver, Event, News, NotRecorded, Paper, Person, Place, Unapproved,
+    ask::{new_id, random_bytes},
     review::Closers,
 };
 use crate::{
@@ -211,9 +209,10 @@ impl Approvals {
         if let Some(live) = unused.into_iter().find(|pass| now < pass.expires_at) {
             return Err(NoPass::Live { id: live.id, until: live.expires_at });
         }
-        let credential = random().ok_or_else(|| NoPass::Store("the random generator failed".to_owned()))?;
+        let no_random = |why: Unapproved| NoPass::Store(why.to_string());
+        let credential = new_credential().map_err(no_random)?;
         let row = PassRow {
-            id: new_id().map_err(|why| NoPass::Store(why.to_string()))?,
+            id: new_id().map_err(no_random)?,
             credential_hash: Credential::of(&credential).0,
             // Others read it.
             reason: self.recorder.cleaned(&wish.reason),
@@ -374,8 +373,6 @@ pub(super) fn is_line(text: &str) -> bool {
 }
 
 /// 256 random bits as a credential.
-fn random() -> Option<String> {
-    let mut random = [0; 32];
-    SystemRandom::new().fill(&mut random).ok()?;
-    Some(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+fn new_credential() -> Result<String, Unapproved> {
+    random_bytes::<32>().map(|bytes| format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }

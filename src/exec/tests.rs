@@ -12,8 +12,8 @@ use super::*;
 use crate::{
     auth::{self, Authenticator, Binding, Caller, MintRequest},
     model::{
-        CorrelationId, Effect, FleetFilter, Question, Risk, Scope, ScopeSet, StepOutcome, SudoPolicy, SystemClock,
-        TargetKind, Template,
+        Connection, CorrelationId, Effect, FleetFilter, ProbeKind, Question, Registered, Risk, Scope, ScopeSet,
+        StepOutcome, SudoPolicy, SystemClock, TargetKind, Template,
     },
     policy::{Decision, Policy, SitePolicy, SiteSource, ToolFacts},
     store::Store,
@@ -247,6 +247,65 @@ async fn an_operation_with_a_step_nobody_performs_does_not_begin() {
         assert_eq!(refused.unwrap_err(), ExecError::NoExecutor);
     }
     assert!(!file.exists());
+}
+
+/// `target` is refused for the same reason, whatever is to run there.
+async fn all_refuse(executors: &Executors, target: Target, reason: ExecError) {
+    let (attribution, cancel, progress) = (attribution(), CancellationToken::new(), Progress::default());
+    let (job, shared) = (JobId::random(), Arc::new(target.clone()));
+    let watch = Watch { attribution: &attribution, cancel: &cancel, progress: &progress, job: None };
+    let (script, native) = (Script::new(&NOTE, ["/dev/null", "", "0"]), probe(Via::Native));
+    for steps in [vec![Step::Script(script.clone())], vec![probe(Via::Target(script.clone()))]] {
+        let refused = executors.perform(operation(Some(target.clone()), steps), watch).await;
+        assert_eq!(refused.unwrap_err(), reason, "an operation");
+    }
+    if reason == ExecError::NoWay {
+        for step in [native, probe(Via::Here(script))] {
+            let refused = executors.perform(operation(Some(target.clone()), vec![step]), watch).await;
+            assert_eq!(refused.unwrap_err(), reason, "a probe from the gateway");
+        }
+    }
+    assert_eq!(executors.test(&target, &attribution, &cancel).await.unwrap_err(), reason, "a test");
+    let looked = executors.look_at_job(&shared, &job, 0, &attribution).await;
+    assert_eq!(looked.unwrap_err(), reason, "a look at a job");
+    for how in [JobStop::Unit, JobStop::Clean, JobStop::Shutdown("boot")] {
+        let stopped = executors.stop_job(&shared, &job, how, &attribution).await;
+        assert_eq!(stopped.unwrap_err(), reason, "{how:?}");
+    }
+}
+
+/// A question to this machine's network.
+fn probe(via: Via) -> Step {
+    let host = "127.0.0.1".parse().unwrap();
+    Step::Probe(Box::new(Probe { kind: ProbeKind::Dns, host, via, rules: Arc::default() }))
+}
+
+#[tokio::test]
+async fn a_target_nothing_reaches_is_refused_alike_whatever_is_to_run_there() {
+    let executors = executors();
+    for kind in [TargetKind::Ssh, TargetKind::Docker, TargetKind::Http] {
+        all_refuse(&executors, Target { kind, ..target("web", 1) }, ExecError::Unreachable(kind)).await;
+    }
+    // A jump host that the registry did not find: not even a backend that is there may go another way.
+    let connection = Connection {
+        host: "127.0.0.1".into(),
+        port: None,
+        username: None,
+        key: None,
+        certificate: None,
+        host_keys: Vec::new(),
+        node: None,
+        jump: Some("gone".into()),
+        via: None,
+        timeout: Duration::from_secs(1),
+    };
+    let registered = Some(Box::new(Registered { connection: Some(connection), ..Registered::default() }));
+    for kind in [TargetKind::Local, TargetKind::Ssh] {
+        let target = Target { kind, registered: registered.clone(), ..target("web", 1) };
+        all_refuse(&executors, target, ExecError::NoWay).await;
+    }
+    let none = Executors { backends: Vec::new(), ..executors };
+    all_refuse(&none, target("web", 1), ExecError::NoExecutor).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{ExecError, Executors, Run};
-use crate::model::{Attribution, Progress, Script, ScriptOutput, Target, TargetKind, Template};
+use crate::model::{Attribution, Progress, Script, ScriptOutput, Target, Template};
 
 /// Section `who`: the login user. Sections `systemd` and `sudo`: 1 or 0. Argument: 1 where sudo may be asked what it
 /// would allow.
@@ -26,13 +26,7 @@ impl Executors {
         attribution: &Attribution,
         cancel: &CancellationToken,
     ) -> Result<ScriptOutput, ExecError> {
-        if target.is_cut_off() {
-            return Err(ExecError::NoWay);
-        }
-        let backend = self.backends.iter().find(|backend| backend.performs(target.kind)).ok_or(match target.kind {
-            TargetKind::Local => ExecError::NoExecutor,
-            other => ExecError::Unreachable(other),
-        })?;
+        let backend = self.backend(target, target.kind)?;
         let _place = self.queue.enter(target, cancel).await?;
         let sudo = if target.sudo.is_used() { "1" } else { "0" };
         let script = Script { limit: Some(LIMIT), ..Script::new(&TEMPLATE, [sudo]) };

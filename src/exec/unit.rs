@@ -9,9 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExecError, Executors, Watch, on_target};
-use crate::model::{
-    Attribution, JobId, Progress, Script, ScriptOutput, StepOutput, Target, TargetKind, Template, WaitsFor,
-};
+use crate::model::{Attribution, JobId, Progress, Script, ScriptOutput, StepOutput, Target, Template, WaitsFor};
 
 static LOOK: Template = Template { id: "job_look.v1", stdin: false, body: include_str!("unit/look.sh") };
 static STOP: Template = Template { id: "job_stop.v1", stdin: false, body: include_str!("unit/stop.sh") };
@@ -68,14 +66,11 @@ impl Executors {
         script: &Script,
         attribution: &Attribution,
     ) -> Result<ScriptOutput, ExecError> {
-        let backend = self.backends.iter().find(|backend| backend.performs(target.kind)).ok_or(match target.kind {
-            TargetKind::Local => ExecError::NoExecutor,
-            other => ExecError::Unreachable(other),
-        })?;
+        let backend = self.backend(target, target.kind)?;
         let (cancel, progress) = (CancellationToken::new(), Progress::default());
         let _place = self.queue.enter(target, &cancel).await?;
         let watch = Watch { attribution, cancel: &cancel, progress: &progress, job: Some(job) };
-        match on_target(backend.as_ref(), target, script, watch).await {
+        match on_target(backend, target, script, watch).await {
             StepOutput::Script(output) => Ok(*output),
             _ => Err(ExecError::NoExecutor),
         }

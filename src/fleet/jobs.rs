@@ -24,7 +24,7 @@ use crate::{
     guard::Guard,
     model::{
         Attribution, Clock, CorrelationId, EngagementId, JobId, JobSight, JobState, Operation, RawOutput, ScriptOutput,
-        Step, StepOutcome, StepOutput, Target, WaitsFor,
+        Step, StepOutcome, StepOutput, Target, WaitsFor, failpoint,
     },
     store::{JobRow, Store, StoreError},
 };
@@ -42,6 +42,8 @@ pub struct Jobs {
     targets: FindTarget,
     /// Jobs whose starting call still runs and sees to them.
     attended: Mutex<HashSet<String>>,
+    /// Held while the end of a job is put on record.
+    recording: tokio::sync::Mutex<()>,
     poke: Notify,
 }
 
@@ -107,7 +109,8 @@ impl Jobs {
         (audit, guard): (Arc<Audit>, Arc<Guard>),
         targets: FindTarget,
     ) -> Self {
-        Self { store, executors, audit, guard, clock, targets, attended: Mutex::default(), poke: Notify::new() }
+        let (attended, recording, poke) = (Mutex::default(), tokio::sync::Mutex::default(), Notify::new());
+        Self { store, executors, audit, guard, clock, targets, attended, recording, poke }
     }
 
     /// What an operation waits for that starts a job; none for one that starts none.
@@ -216,11 +219,11 @@ impl Jobs {
                 Some(now) => row = now,
                 None => break,
             }
-            let next = tokio::time::Instant::now() + Duration::from_secs(1);
-            if row.state.has_ended() || next > deadline {
+            let now = tokio::time::Instant::now();
+            if row.state.has_ended() || now >= deadline {
                 break;
             }
-            tokio::time::sleep_until(next).await;
+            tokio::time::sleep_until(deadline.min(now + Duration::from_secs(1))).await;
         }
         Ok(row)
     }
@@ -319,9 +322,19 @@ impl Jobs {
         Ok(())
     }
 
+    /// Puts the end of the job of `row` on record, where it is not yet. Whoever waits for a job and the follower come upon
+    /// its end at the same time, so it is one at a time, and the row is read again.
     async fn record(&self, row: &JobRow) -> Result<Result<(), Unrecorded>, StoreError> {
-        if let Err(unrecorded) = self.audit.job_ended(row).await {
-            return Ok(Err(unrecorded));
+        let _turn = self.recording.lock().await;
+        if self.store.job(&row.id).await?.is_some_and(|kept| kept.recorded) {
+            return Ok(Ok(()));
+        }
+        // Also where an earlier gateway wrote it and died before it could note that.
+        if !self.audit.has_end_of(row).await? {
+            if let Err(unrecorded) = self.audit.job_ended(row).await {
+                return Ok(Err(unrecorded));
+            }
+            failpoint("job-recorded");
         }
         self.store.job_recorded(&row.id).await?;
         Ok(Ok(()))
@@ -374,3 +387,6 @@ fn attribution(row: &JobRow) -> Attribution {
         correlation: row.correlation_id.parse().unwrap_or_else(|_| CorrelationId::random()),
     }
 }
+
+#[cfg(test)]
+mod tests;

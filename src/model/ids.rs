@@ -63,6 +63,11 @@ text_id!(
     ApprovalId
 );
 
+/// 32 hex digits, unique and ordered by time: 48 bits of milliseconds, then 74 random ones (UUIDv7).
+fn by_time() -> String {
+    Uuid::now_v7().as_simple().to_string()
+}
+
 text_id!(
     /// Names one job: work on a target that outlives the call that started it. 32 hex digits; its unit on the target is
     /// `tailops-<id>`.
@@ -72,7 +77,7 @@ text_id!(
 impl JobId {
     /// A new id, unique and ordered by time. No secret: a job is its owner's, whoever knows its id.
     pub fn random() -> Self {
-        Self(Uuid::now_v7().as_simple().to_string().into())
+        by_time().into()
     }
 }
 
@@ -84,7 +89,7 @@ text_id!(
 impl SnapshotId {
     /// A new id, unique and ordered by time.
     pub fn random() -> Self {
-        Uuid::now_v7().as_simple().to_string().into()
+        by_time().into()
     }
 
     /// `text` as an id, if it has the form of one.

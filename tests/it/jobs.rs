@@ -1,10 +1,13 @@
 //! Jobs through the whole gateway, on a host behind SSH: they outlive their call, belong to who started them, can be
 //! stopped, and are found again by a gateway that was started since.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tailops::{config::Engagement, model::JobState, store::Store};
 
 use crate::{
+    bridged::{Bridge, legacy_call, modern_call, token_file, watched},
     harness::{Answer, Gateway, Grant, eventually, records},
     systemd::Host,
 };
@@ -23,7 +26,7 @@ async fn refresh(gateway: &Gateway, token: &str) -> Answer {
 }
 
 /// The records of the ends of jobs.
-async fn ends(store: &Store) -> Vec<Value> {
+pub async fn ends(store: &Store) -> Vec<Value> {
     records(store, true).await.into_iter().filter(|record| record["kind"] == "job").collect()
 }
 
@@ -134,4 +137,61 @@ async fn a_gateway_that_was_started_since_sees_it_to_its_end() {
     assert_eq!(ends(second.store()).await.len(), 1);
     assert_eq!(host.kept("started").lines().count(), 1);
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_waits_is_told_how_long_and_answered_as_soon_as_it_ends() {
+    let host = Host::start().await;
+    let gateway = gateway(&host).await;
+    let token = gateway.admin().await;
+    let file = token_file(gateway.directory.path(), &token);
+    for legacy in [true, false] {
+        host.close_gate();
+        let id = refresh(&gateway, &token).await.data()["job"]["id"].clone();
+        let mut bridge = Bridge::start(&gateway.url("/mcp"), &file);
+        if legacy {
+            bridge.initialize().await;
+        }
+        let call = if legacy { legacy_call } else { modern_call };
+        let began = Instant::now();
+        bridge.send(watched(call(1, "job_inspect", json!({"job_id": id, "wait_s": 50})), "wait")).await;
+        let (mut told, mut last) = (0, -1.0);
+        let answer = loop {
+            let message = bridge.next().await;
+            if message["id"] == 1 {
+                break message;
+            }
+            let params = &message["params"];
+            assert_eq!(
+                (&message["method"], &params["progressToken"]),
+                (&json!("notifications/progress"), &json!("wait"))
+            );
+            assert!(params["message"].as_str().unwrap().starts_with("running on web"), "{message}");
+            assert!(params["progress"].as_f64().unwrap() > last, "{message}");
+            last = params["progress"].as_f64().unwrap();
+            told += 1;
+            if told == 3 {
+                host.open_gate();
+            }
+        };
+        let job = &answer["result"]["structuredContent"]["data"]["jobs"][0];
+        assert_eq!((&job["id"], &job["state"]), (&id, &json!("succeeded")), "{answer}");
+        assert!(told >= 3 && began.elapsed() < Duration::from_secs(30), "{told} in {:?}", began.elapsed());
+        let (_, rest) = bridge.end().await;
+        assert!(rest.is_empty(), "nothing comes after the answer: {rest:?}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_wait_that_is_over_says_that_the_job_goes_on() {
+    let host = Host::start().await;
+    let gateway = gateway(&host).await;
+    let token = gateway.admin().await;
+    let id = refresh(&gateway, &token).await.data()["job"]["id"].clone();
+    let began = Instant::now();
+    let waited = gateway.call(&token, "job_inspect", json!({"job_id": id, "wait_s": 1, "lines": 0})).await;
+    assert_eq!(waited.data()["jobs"][0]["state"], "running");
+    assert!(began.elapsed() >= Duration::from_secs(1), "it did not wait");
+    gateway.stop().await;
 }

@@ -34,6 +34,7 @@ mod host_alarm;
 mod jobs;
 mod joined;
 mod killed;
+mod killed_jobs;
 mod manual;
 mod matrix;
 #[cfg(not(feature = "embedded"))]
@@ -46,6 +47,7 @@ mod path;
 #[allow(dead_code, reason = "for the tests of approvals, part by part")]
 mod people;
 mod policy_files;
+mod power;
 mod record;
 mod refused;
 mod registry;

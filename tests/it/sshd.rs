@@ -98,7 +98,8 @@ pub struct Sshd {
     pub address: SocketAddr,
     pub seen: Arc<Seen>,
     accepting: JoinHandle<()>,
-    hang_up: tokio::sync::watch::Sender<()>,
+    /// Changes when every connection is cut; true once nobody is let in any more.
+    hang_up: tokio::sync::watch::Sender<bool>,
 }
 
 impl Drop for Sshd {
@@ -144,11 +145,16 @@ impl Sshd {
         });
         let settings = Arc::new(settings);
         let counted = seen.clone();
-        let (hang_up, hung_up) = tokio::sync::watch::channel(());
+        let (hang_up, hung_up) = tokio::sync::watch::channel(false);
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
-                let Ok((stream, _)) = listener.accept().await else { return };
+                let mut vanished = hung_up.clone();
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = vanished.wait_for(|vanished| *vanished) => break,
+                };
+                let Ok((stream, _)) = accepted else { return };
                 counted.connections.fetch_add(1, Ordering::SeqCst);
                 let connection = Connection {
                     settings: settings.clone(),
@@ -177,13 +183,20 @@ impl Sshd {
                     counted.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
+            drop(listener);
+            while connections.join_next().await.is_some() {}
         });
         Self { address, seen, accepting, hang_up }
     }
 
+    /// Takes it off the network: nobody connects any more, and no connection stays.
+    pub fn vanish(&self) {
+        let _ = self.hang_up.send(true);
+    }
+
     /// Cuts every connection there is, as a reboot does.
     pub fn hang_up(&self) {
-        let _ = self.hang_up.send(());
+        let _ = self.hang_up.send(false);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A host behind SSH whose systemd and apt are small programs of the test: what it is told runs for real, by the same
 //! shell and the same scripts, with these programs before the machine's own. They behave as `tests/cases/fake-systemd`
-//! says systemd 252 does.
+//! says systemd 252 does. Which boot it is, how long it is up, what runs and which shutdown is planned are files of the
+//! test, too.
 
 use std::{
     fs,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use russh::keys::{PrivateKey, ssh_key::LineEnding};
+use serde_json::{Value, json};
 use tailops::model::{Connection, KeyReference, Registered, Scope, ScopeSet, SudoPolicy, Target, TargetKind};
 use tempfile::TempDir;
 
@@ -27,6 +29,18 @@ update)
 	echo 'Get:1 http://deb.example/debian stable InRelease' ;;
 esac
 "#;
+
+/// What the scripts look at on a host, and the file of the test that stands in its place.
+const PLACES: [(&str, &str); 5] = [
+    ("/run/systemd/system", "systemd"),
+    ("/run/systemd/shutdown/scheduled", "scheduled"),
+    ("/proc/sys/kernel/random/boot_id", "boot_id"),
+    ("/proc/uptime", "uptime"),
+    ("/proc/[0-9]*/comm", "processes/[0-9]*/comm"),
+];
+
+/// The boot that a new host runs, and the one after that.
+pub const BOOTS: [&str; 2] = ["3f0a3b0e-8c5a-4d8e-9f5e-0123456789ab", "4f0a3b0e-8c5a-4d8e-9f5e-0123456789ab"];
 
 /// The host.
 pub struct Host {
@@ -47,11 +61,14 @@ impl Host {
             ("systemd-run", include_str!("../cases/fake-systemd/systemd-run.sh")),
             ("systemctl", include_str!("../cases/fake-systemd/systemctl.sh")),
             ("journalctl", include_str!("../cases/fake-systemd/journalctl.sh")),
+            ("shutdown", include_str!("../cases/fake-systemd/shutdown.sh")),
+            ("busctl", include_str!("../cases/fake-systemd/busctl.sh")),
         ] {
             let file = path.join("bin").join(name);
             fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         }
+        fs::write(path.join("boot_id"), format!("{}\n", BOOTS[0])).unwrap();
         let (host_key, login_key) = (new_key(), new_key());
         let key = path.join("login_key");
         fs::write(&key, login_key.to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
@@ -72,6 +89,11 @@ impl Host {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
+    /// Lets apt wait.
+    pub fn close_gate(&self) {
+        let _ = fs::remove_file(self.path("gate"));
+    }
+
     /// Lets apt end.
     pub fn open_gate(&self) {
         fs::write(self.path("gate"), "").unwrap();
@@ -80,6 +102,24 @@ impl Host {
     /// How many units are loaded.
     pub fn units(&self) -> usize {
         fs::read_dir(self.path("units")).map_or(0, Iterator::count)
+    }
+
+    /// Starts it anew: another boot, up for so many seconds, in which no unit is loaded and no shutdown is planned.
+    pub fn reboot(&self, up_s: u64) {
+        let _ = fs::remove_file(self.path("scheduled"));
+        self.end_units();
+        fs::write(self.path("uptime"), format!("{up_s}.50 1.00\n")).unwrap();
+        fs::write(self.path("boot_id"), format!("{}\n", BOOTS[1])).unwrap();
+    }
+
+    /// Ends what units still run, and forgets all of them.
+    fn end_units(&self) {
+        for unit in fs::read_dir(self.path("units")).into_iter().flatten().flatten() {
+            let pid = fs::read_to_string(unit.path().join("pid")).unwrap_or_default();
+            let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+            let _ = pid.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
+        }
+        let _ = fs::remove_dir_all(self.path("units"));
     }
 
     /// The host as the target `web` of engagement `default`; a call there waits for a job one second.
@@ -110,17 +150,24 @@ impl Host {
             registered: Some(Box::new(Registered { connection: Some(connection), ..Registered::default() })),
         }
     }
+
+    /// The same as an entry of a registry.
+    pub fn entry(&self) -> Value {
+        json!({
+            "type": "remote", "executor": "ssh", "engagement": "default", "capabilities": ["system:admin"],
+            "connection": {
+                "host": "127.0.0.1", "port": self.sshd.address.port(), "username": "ops",
+                "key_path": self.path("login_key"), "host_keys": [pin_of(self.host_key.public_key())],
+            },
+            "constraints": {"timeout": 15, "concurrency": 4},
+        })
+    }
 }
 
 impl Drop for Host {
-    /// Ends what units still run.
     fn drop(&mut self) {
         self.open_gate();
-        for unit in fs::read_dir(self.path("units")).into_iter().flatten().flatten() {
-            let pid = fs::read_to_string(unit.path().join("pid")).unwrap_or_default();
-            let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
-            let _ = pid.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
-        }
+        self.end_units();
     }
 }
 
@@ -129,7 +176,13 @@ fn run(directory: &std::path::Path, line: &str, input: &[u8]) -> (Vec<u8>, u32) 
     let here = directory.to_str().unwrap();
     let line = line.replacen("env -i ", &format!("env -i FAKE={here} "), 1);
     let line = line.replacen("PATH=", &format!("PATH={here}/bin:"), 1);
-    let input = String::from_utf8(input.to_vec()).unwrap().replace("/run/systemd/system", &format!("{here}/systemd"));
+    let mut input = String::from_utf8(input.to_vec()).unwrap();
+    for (place, stands_for) in PLACES {
+        // How long a host is up must grow by itself where a script waits: the machine's own, unless a test says so.
+        if place != "/proc/uptime" || directory.join(stands_for).exists() {
+            input = input.replace(place, &format!("{here}/{stands_for}"));
+        }
+    }
     let mut child = Command::new("/bin/sh")
         .args(["-c", &line])
         .current_dir("/")

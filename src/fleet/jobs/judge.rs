@@ -47,6 +47,11 @@ fn may_still_start(row: &JobRow, now: Timestamp) -> bool {
     now.duration_since(row.started_at) < SignedDuration::from_secs(row.script_s).saturating_add(SCRIPT_GRACE)
 }
 
+/// Whether the target has been up since the job was announced: only then would it still show a unit that began.
+fn was_up(row: &JobRow, sight: &JobSight, now: Timestamp) -> bool {
+    sight.uptime_s.is_some_and(|up| now.duration_since(row.started_at) <= SignedDuration::from_secs(up))
+}
+
 fn unit(row: &JobRow, sight: &JobSight, now: Timestamp) -> JobRow {
     if let Some(unit) = &sight.unit {
         let boot_id = sight.boot_id.clone().or_else(|| row.boot_id.clone());
@@ -66,7 +71,11 @@ fn unit(row: &JobRow, sight: &JobSight, now: Timestamp) -> JobRow {
     let other_boot = sight.boot_id.is_some() && row.boot_id.is_some() && sight.boot_id != row.boot_id;
     match row.state {
         JobState::Starting if may_still_start(row, now) => row.clone(),
-        JobState::Starting => not_started(row, now, "not_found"),
+        JobState::Starting if was_up(row, sight, now) => not_started(row, now, "not_found"),
+        // The boot that could have shown it is over.
+        JobState::Starting => {
+            JobRow { new_boot_id: sight.boot_id.clone(), cleaned: true, ..ended(row, JobState::Lost, "rebooted", now) }
+        }
         _ if row.cancelled_by.is_some() => ended(row, JobState::Cancelled, "stopped", now),
         _ if other_boot => {
             JobRow { new_boot_id: sight.boot_id.clone(), cleaned: true, ..ended(row, JobState::Lost, "rebooted", now) }

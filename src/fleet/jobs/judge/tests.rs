@@ -46,7 +46,7 @@ fn shows(boot: &str, state: Option<(JobState, &str, i32)>) -> JobSight {
         exit_status: state.has_ended().then_some(status),
     };
     let id = Some("0".repeat(32).as_str().into());
-    JobSight { id, boot_id: Some(boot.into()), uptime_s: Some(10), unit: state.map(unit), ..JobSight::default() }
+    JobSight { id, boot_id: Some(boot.into()), uptime_s: Some(7200), unit: state.map(unit), ..JobSight::default() }
 }
 
 #[track_caller]
@@ -77,6 +77,17 @@ fn one_that_was_announced_did_not_start_only_once_its_script_can_no_longer_run()
     becomes(&seen(&row, &shows(OLD, None), at(5)), JobState::Starting, None);
     becomes(&seen(&row, &shows(OLD, None), at(69)), JobState::Starting, None);
     becomes(&seen(&row, &shows(OLD, None), at(70)), JobState::NotStarted, Some("not_found"));
+    // A host that was started since may have begun it before.
+    let after = seen(&row, &JobSight { uptime_s: Some(69), ..shows(NEW, None) }, at(70));
+    becomes(&after, JobState::Lost, Some("rebooted"));
+    assert_eq!(after.new_boot_id.as_deref(), Some(NEW));
+    becomes(
+        &seen(&row, &JobSight { uptime_s: Some(70), ..shows(NEW, None) }, at(70)),
+        JobState::NotStarted,
+        Some("not_found"),
+    );
+    becomes(&seen(&row, &JobSight { uptime_s: None, ..shows(NEW, None) }, at(70)), JobState::Lost, Some("rebooted"));
+    becomes(&seen(&row, &JobSight { uptime_s: Some(1), ..shows(NEW, None) }, at(69)), JobState::Starting, None);
     // A systemd that does not answer says nothing, and neither does a target that is away.
     let silent = JobSight { id: None, ..shows(OLD, None) };
     becomes(&seen(&row, &silent, at(3600)), JobState::Starting, None);
@@ -110,7 +121,7 @@ fn a_reboot_is_proven_by_another_boot() {
     let going = seen(&started, &shows(OLD, None), at(61));
     becomes(&going, JobState::Running, None);
     becomes(&looked(&going, &Look::Unasked("unreachable"), at(70)), JobState::Running, None);
-    let back = seen(&going, &shows(NEW, None), at(100));
+    let back = seen(&going, &JobSight { uptime_s: Some(10), ..shows(NEW, None) }, at(100));
     becomes(&back, JobState::Succeeded, Some("rebooted"));
     // Up for ten seconds at 100, last seen at 61.
     assert_eq!((back.new_boot_id.as_deref(), back.down_s), (Some(NEW), Some(29)));
