@@ -9,7 +9,7 @@ systemd() {
 apt_state() {
 	stat -c '%n %s %y %i' /var/lib/dpkg/status /var/lib/dpkg/arch /var/lib/apt/extended_states /var/lib/apt/lists/*_* \
 		/etc/apt/apt.conf /etc/apt/apt.conf.d/* /etc/apt/preferences /etc/apt/preferences.d/* \
-		/etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sha256sum | cut -c 1-64
+		/etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sha256sum
 }
 # Whether section $1 would say what it said when the state was $known; says so then.
 unchanged() {
@@ -24,16 +24,21 @@ for part in "$@"; do
   case $part in
   state)
     # Before what depends on it: a change in between is then seen the next time.
-    if have dpkg-query; then state=$(apt_state); section state; echo "sha256 $state"; else missing state missing_tool; fi ;;
+    if have dpkg-query; then state=$(apt_state) state=${state%% *}; section state; echo "sha256 $state"; else missing state missing_tool; fi ;;
   host)
     section host
+    # What the shell can read itself starts no process: there is one host, but a fleet of them may share its cores.
     echo "hostname $(uname -n)"
     echo "kernel $(uname -srm)"
-    echo "boot_id $(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-    echo "uptime_s $(cat /proc/uptime 2>/dev/null)"
-    echo "load $(cat /proc/loadavg 2>/dev/null)"
+    for file in boot_id:sys/kernel/random/boot_id uptime_s:uptime load:loadavg; do
+      line=
+      [ ! -r "/proc/${file#*:}" ] || read -r line <"/proc/${file#*:}"
+      echo "${file%%:*} $line"
+    done
     echo "cpus $(nproc 2>/dev/null)"
-    sed -n 's/^\(MemTotal\|MemAvailable\): */\1 /p' /proc/meminfo 2>/dev/null ;;
+    [ ! -r /proc/meminfo ] || while read -r key rest; do
+      case $key in MemTotal: | MemAvailable:) echo "${key%:} $rest" ;; esac
+    done </proc/meminfo ;;
   os)
     if text=$(cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null) && [ -n "$text" ]
     then section os; printf '%s\n' "$text"
@@ -62,10 +67,15 @@ for part in "$@"; do
     else missing clock timedatectl_failed
     fi ;;
   reboot)
-    running=$(uname -r)
+    running=$(uname -r) others=
+    newest=$running
+    for kernel in /boot/vmlinuz-*; do
+      [ "$kernel" = "/boot/vmlinuz-$running" ] || [ ! -e "$kernel" ] || others="$others${kernel#/boot/vmlinuz-}
+"
+    done
     # The newest kernel of the running one's flavour (amd64, cloud-amd64, pve), the running one included.
-    newest=$(
-      { printf '%s\n' "$running"; printf '%s\n' /boot/vmlinuz-* | sed -n 's|^/boot/vmlinuz-||p'; } |
+    [ -z "$others" ] || newest=$(
+      printf '%s\n%s' "$running" "$others" |
         sed 's/^\([^-]*-\([0-9][0-9]*-\)\{0,1\}\)\(.*\)/\3 \1\3/' |
         awk 'NR == 1 { own = $1 } $1 == own { print $2 }' | sort -V | tail -n 1
     )
