@@ -121,7 +121,7 @@ impl App {
         Self::start_resolving_by(config, node, clock, lock, Arc::new(SystemResolver)).await
     }
 
-    /// The same, with the names that probes are aimed at resolved by `resolver`.
+    /// The same, with the names that a caller has the gateway connect to resolved by `resolver`.
     pub async fn start_resolving_by(
         config: &Config,
         node: Arc<dyn Node>,
@@ -155,8 +155,9 @@ impl App {
         let credentials = Credentials::open(&config.ssh)?;
         let ssh = Ssh::open(config.ssh.clone(), config.exec, node.clone(), clock.clone())
             .logging_in_with(credentials)
-            .telling(audit.clone());
-        let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver).reaching_by(ssh);
+            .telling(audit.clone())
+            .remembering(store.clone());
+        let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver.clone()).reaching_by(ssh);
         let executors = Arc::new(executors);
         let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
         let webhooks = Arc::new(Webhooks::open(&config.approvals, clock.clone())?);
@@ -201,6 +202,8 @@ impl App {
                 node: node.clone(),
                 tls: config.tls.certificate_from(),
                 connections: connections.clone(),
+                resolver,
+                ssh: config.ssh.clone(),
                 store: store.clone(),
                 authenticator: authenticator.clone(),
             }),

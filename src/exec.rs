@@ -25,8 +25,8 @@ use self::{local::Local, probe::Prober, queue::Queue};
 pub use self::{
     probe::{Resolver, SystemResolver},
     ssh::{
-        Alarms, AuthorityFault, Credentials, HostAlarm, NotAList, RevokedKeys, ScannedCertificate, ScannedKey, Ssh,
-        SshFault, host_matches, public_key_of, scan,
+        Alarms, AuthorityFault, Credentials, HostAlarm, NotAList, RevokedKeys, Scan, ScannedCertificate, ScannedKey,
+        Ssh, SshFault, certified, greeting_at_enrolment, host_matches, public_key_of, scan,
     },
     unit::JobStop,
 };

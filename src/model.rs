@@ -46,7 +46,7 @@ pub use ids::{ApprovalId, CorrelationId, EngagementId, JobId, Jti, SnapshotId, T
 pub use job::{JobSight, JobState, UnitSight, WaitsFor, is_job_id};
 pub use jump::{JumpFault, jumps};
 pub use operation::Operation;
-pub use output::{Captured, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped, Wire};
+pub use output::{Captured, HostTrust, RawOutput, ScriptOutput, Section, StepOutcome, StepOutput, Stopped, Wire};
 pub use probe::{
     Failure, Findings, HttpHead, HttpMethod, Probe, ProbeEnd, ProbeKind, ProbeOutput, ProbeRules, SHOWN_HEADERS,
     TlsFindings, Via,

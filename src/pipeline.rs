@@ -29,7 +29,7 @@ pub use rules::{Rules, RulesInForce};
 use serde_json::{Map, Value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
-pub use trial::{HostCertificate, HostKey, Trial, Unseen};
+pub use trial::{HostCertificate, HostKey, HostKeys, Trial, Unseen};
 
 use self::answers::Answers;
 pub use self::answers::GatewayFacts;

@@ -1,4 +1,4 @@
-//! Hosts that are not who they should be: on the record, and counted from it. Keeps what was seen; enrols nothing and
+//! Hosts that are not who they should be, or say something else of themselves than before: on the record, and counted from it. Keeps what was seen; enrols nothing and
 //! refuses nothing, which is done by then.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,10 +30,16 @@ pub(super) fn folding(refusals: FoldSettings) -> FoldSettings {
 }
 
 impl Audit {
-    async fn alarm(&self, alarm: HostAlarm) {
+    async fn alarm(&self, alarm: HostAlarm) -> bool {
         let now = self.clock.now();
         let record = Record::of_alarm(&alarm, &self.guard, now);
-        let Some(record) = self.alarms.take(alarm.target.to_string(), record, now) else { return };
+        // A host that says something new of itself must not make its next alarm, for another key, one that is counted.
+        let source = if alarm.refused { alarm.target.to_string() } else { format!("{} (proven)", alarm.target) };
+        let Some(record) = self.alarms.take(source, record, now) else { return true };
+        let what = match alarm.refused {
+            true => "a host is not the one that was enrolled; it was refused",
+            false => "a host says something else of itself than before; nothing was refused",
+        };
         tracing::warn!(
             alert = alarm.code,
             target_id = %alarm.target,
@@ -42,17 +48,19 @@ impl Audit {
             shown = alarm.shown,
             enrolled = alarm.enrolled.join(", "),
             correlation_id = %alarm.correlation,
-            "a host is not the one that was enrolled; it was refused"
+            "{what}"
         );
         // Where it cannot be recorded the gate is closed, and the call that found it is not answered either.
-        if self.writer.append(Leaf::of(record)).await.is_err() {
+        let kept = self.writer.append(Leaf::of(record)).await.is_ok();
+        if !kept {
             tracing::error!(target_id = %alarm.target, "an alert could not be recorded");
         }
+        kept
     }
 }
 
 impl Alarms for Audit {
-    fn raise(&self, alarm: HostAlarm) -> BoxFuture<'_, ()> {
+    fn raise(&self, alarm: HostAlarm) -> BoxFuture<'_, bool> {
         Box::pin(self.alarm(alarm))
     }
 }
@@ -67,14 +75,15 @@ impl Record {
             ("host".to_owned(), json!(guard.text(&alarm.host).text)),
             ("port".to_owned(), json!(alarm.port)),
             ("shown".to_owned(), json!(guard.text(&alarm.shown).text)),
-            ("enrolled".to_owned(), json!(alarm.enrolled)),
+            ("enrolled".to_owned(), json!(alarm.enrolled.iter().map(|text| guard.text(text).text).collect::<Vec<_>>())),
         ]));
-        record.ended(Status::Denied, Some(alarm.code), Some(guard.text(&alarm.why).text));
+        let status = if alarm.refused { Status::Denied } else { Status::Ok };
+        record.ended(status, Some(alarm.code), Some(guard.text(&alarm.why).text));
         record
     }
 }
 
-/// One target whose host was not the one that was enrolled.
+/// One target whose host was not the one that was enrolled, or said something else of itself than before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HostAlert {
     /// The tenant.
@@ -85,8 +94,10 @@ pub struct HostAlert {
     pub port: Option<u16>,
     /// What was wrong, e.g. `host_key_mismatch`.
     pub codes: BTreeSet<String>,
-    /// The keys that were shown, at most 16. Of those that were only counted the first is known.
+    /// The keys that were shown, or what it said, at most 16. Of those that were only counted the first is known.
     pub shown: BTreeSet<String>,
+    /// In place of which keys, or of what it said before, at most 16.
+    pub enrolled: BTreeSet<String>,
     /// How often.
     pub count: u64,
     /// When last.
@@ -131,6 +142,9 @@ fn count(found: &mut BTreeMap<String, HostAlert>, facts: Facts, since: Option<Ti
     if alert.shown.len() < MOST_KEYS {
         alert.shown.extend(text("shown"));
     }
+    let enrolled = facts.args.get("enrolled").and_then(Value::as_array).into_iter().flatten();
+    let room = MOST_KEYS.saturating_sub(alert.enrolled.len());
+    alert.enrolled.extend(enrolled.filter_map(Value::as_str).take(room).map(str::to_owned));
     alert.count += facts.folded.map_or(1, |fold| fold.count);
     alert.last = alert.last.max(last);
 }

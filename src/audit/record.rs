@@ -204,15 +204,24 @@ impl Execution {
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the keys are explained in docs/audit.md, which a test compares with this struct")]
 pub struct WireFacts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_authority: Option<String>,
     pub host_key: String,
+    pub host_trust: &'static str,
     pub login: String,
     // Not called a credential: whoever queries the log would see it taken out as one.
     pub login_id: String,
 }
 
 impl From<&Wire> for WireFacts {
-    fn from(Wire { login, host_key, credential }: &Wire) -> Self {
-        Self { host_key: host_key.clone(), login: login.clone(), login_id: credential.clone() }
+    fn from(Wire { login, host_key, trust, credential }: &Wire) -> Self {
+        Self {
+            host_authority: trust.authority().map(str::to_owned),
+            host_key: host_key.clone(),
+            host_trust: trust.as_str(),
+            login: login.clone(),
+            login_id: credential.clone(),
+        }
     }
 }
 

@@ -222,7 +222,7 @@ fn show_alerts(strays: BTreeMap<String, Stray>) -> io::Result<()> {
     table(&["NODE ID", "NODE", "USER OR TAGS", "TIMES", "LAST", "TOKENS"], lines)
 }
 
-/// Hosts that showed other keys than they were enrolled with. Says nothing where there are none.
+/// Hosts that showed other keys than they were enrolled with, or said something else of themselves than before. Says nothing where there are none.
 fn show_hosts(hosts: BTreeMap<String, HostAlert>) -> io::Result<()> {
     if hosts.is_empty() {
         return Ok(());
@@ -232,9 +232,9 @@ fn show_hosts(hosts: BTreeMap<String, HostAlert>) -> io::Result<()> {
         let place = format!("{}:{}", alert.host.unwrap_or_default(), alert.port.unwrap_or_default());
         let last = alert.last.map_or_else(|| "-".to_owned(), |last| format!("{last:.0}"));
         let joined = |words: BTreeSet<String>| words.into_iter().collect::<Vec<_>>().join(",");
-        vec![id, place, joined(alert.codes), alert.count.to_string(), last, joined(alert.shown)]
+        vec![id, place, joined(alert.codes), alert.count.to_string(), last, joined(alert.shown), joined(alert.enrolled)]
     });
-    table(&["TARGET", "HOST", "WHAT", "TIMES", "LAST", "KEYS SHOWN"], lines)
+    table(&["TARGET", "HOST", "WHAT", "TIMES", "LAST", "SHOWN", "IN PLACE OF"], lines)
 }
 
 /// What else somebody has to look at.

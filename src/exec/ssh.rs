@@ -10,6 +10,7 @@ mod breaker;
 mod channel;
 mod connect;
 mod fault;
+mod greeting;
 mod handler;
 mod login;
 mod pool;
@@ -31,15 +32,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub use self::{
     alarm::{Alarms, HostAlarm},
     fault::SshFault,
+    greeting::greeting_at_enrolment,
     login::{AuthorityFault, Credentials, public_key_of},
-    scan::{ScannedCertificate, ScannedKey, scan},
+    scan::{Scan, ScannedCertificate, ScannedKey, certified, scan},
     trust::{NotAList, RevokedKeys, host_matches},
 };
-use self::{pool::Pool, way::Way};
+use self::{greeting::Greetings, pool::Pool, trust::Revocations, way::Way};
 use super::{Executor, Run, capture::Capture, launch::Launch};
 use crate::{
     config,
-    model::{Clock, ScriptOutput, StepOutcome, TargetId, TargetKind, Wire},
+    model::{Clock, ScriptOutput, StepOutcome, TargetKind, Wire},
+    store::Store,
     tailnet::Node,
 };
 
@@ -50,6 +53,8 @@ pub struct Ssh {
     node: Arc<dyn Node>,
     clock: Arc<dyn Clock>,
     alarms: Option<Arc<dyn Alarms>>,
+    greetings: Option<Greetings>,
+    revocations: Revocations,
     credentials: Credentials,
     pool: Arc<Pool>,
 }
@@ -61,7 +66,8 @@ impl Ssh {
         let credentials = Credentials::of_files(&settings);
         let pool = Arc::new(Pool::new(settings.clone(), exec.queue_timeout, clock.clone()));
         tokio::spawn(sweep(Arc::downgrade(&pool), settings.idle));
-        Self { settings, exec, node, clock, alarms: None, credentials, pool }
+        let revocations = Revocations::in_file(settings.revoked_keys.clone());
+        Self { settings, exec, node, clock, alarms: None, greetings: None, revocations, credentials, pool }
     }
 
     /// The same, with `alarms` told of hosts that are not who they should be.
@@ -74,9 +80,9 @@ impl Ssh {
         Self { credentials, ..self }
     }
 
-    /// Uses no connection to `target` any more that there is now: its registration is gone or another one.
-    pub fn forget(&self, target: &TargetId) {
-        self.pool.forget(target);
+    /// The same, with what hosts say of themselves kept in `store`, so that a change is told of.
+    pub fn remembering(self, store: Store) -> Self {
+        Self { greetings: Some(Greetings::kept_in(store)), ..self }
     }
 
     async fn perform(&self, run: Run<'_>) -> ScriptOutput {

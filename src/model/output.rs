@@ -69,8 +69,40 @@ pub struct Wire {
     pub login: String,
     /// Fingerprint of the host key that the target proved to have.
     pub host_key: String,
+    /// What spoke for that key.
+    pub trust: HostTrust,
     /// What the target's log names the login by: the key id of a certificate, or the fingerprint of a key.
     pub credential: String,
+}
+
+/// What spoke for a host key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostTrust {
+    /// A certificate by the authority whose key has this fingerprint.
+    Certificate(String),
+    /// The network map has it for the target's node.
+    NetworkMap,
+    /// It was pinned.
+    Pin,
+}
+
+impl HostTrust {
+    /// For programs and records.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Certificate(_) => "certificate",
+            Self::NetworkMap => "network_map",
+            Self::Pin => "pin",
+        }
+    }
+
+    /// The fingerprint of the authority, where it was a certificate.
+    pub fn authority(&self) -> Option<&str> {
+        match self {
+            Self::Certificate(authority) => Some(authority),
+            Self::NetworkMap | Self::Pin => None,
+        }
+    }
 }
 
 /// The five ways a step ends. Only `NotStarted` is safe to retry unasked.

@@ -23,7 +23,8 @@ use crate::{
     approval::Approvals,
     audit::Audit,
     auth::{Authenticator, Caller},
-    exec::ExecError,
+    config,
+    exec::{ExecError, Resolver},
     fleet::{Jobs, Registry},
     limits::Limits,
     model::{
@@ -45,6 +46,10 @@ pub struct GatewayFacts {
     pub tls: &'static str,
     /// Connections that are open now.
     pub connections: Arc<AtomicUsize>,
+    /// Where addresses of names come from.
+    pub resolver: Arc<dyn Resolver>,
+    /// How hosts are reached by SSH, and which authorities speak for them.
+    pub ssh: config::Ssh,
     /// The database.
     pub store: Store,
     /// Who is let in; told at once when a token is taken back.

@@ -1,5 +1,6 @@
 //! Changes of the registry that an agent asks for, under a permit. Answers for the tenant and for what the caller may
-//! hand out: nobody registers a target that can do more than they may. Enrols no key that the host does not show.
+//! hand out: nobody registers a target that can do more than they may. Enrols no key that the host does not show, and no
+//! host for which nothing speaks.
 
 use std::net::IpAddr;
 
@@ -9,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::{
     CallError, GatewayFacts, Rules,
-    trial::{HostKey, Unseen, look},
+    trial::{Unseen, look},
 };
 use crate::{
     auth::Caller,
     config::registry_entry,
-    exec::{Resolver, SystemResolver},
+    exec::{ScannedKey, certified, greeting_at_enrolment, host_matches},
     model::{Connection, HostKeyPin, Operation, Registration, Scope, Target, TargetId, hex},
     store::TargetRow,
     tools::ToolError,
@@ -40,10 +41,16 @@ pub(super) async fn register(
     let digest = digest_of(before);
     check_expected(expected.as_deref(), &digest)?;
     let connection = wanted.as_deref().and_then(Target::connection);
-    let host = match (operation.dry_run, connection) {
-        (true, Some(connection)) => host(gateway, rules, connection).await?,
-        _ => Value::Null,
+    let host = match connection {
+        Some(connection) if operation.dry_run || !is_named(connection) => {
+            check_covered(gateway, connection)?;
+            Some(look_at(gateway, rules, connection, now).await?)
+        }
+        _ => None,
     };
+    if let (Some(connection), Some(host)) = (connection, &host) {
+        check_proof(connection, host)?;
+    }
     if !operation.dry_run {
         let mut change = gateway.store.change_targets().await?;
         let rows = change.rows().await?;
@@ -60,6 +67,10 @@ pub(super) async fn register(
                     changed_by: format!("{} ({})", caller.token().subject, caller.token().jti),
                 };
                 change.put(&row).await?;
+                let said = host.as_ref().and_then(|host| host.identification.as_deref());
+                if let Some(greeting) = said.and_then(|said| greeting_at_enrolment(target, said, now)) {
+                    change.put_greeting(&greeting).await?;
+                }
             }
             None => change.remove(id.as_str()).await?,
         }
@@ -72,7 +83,7 @@ pub(super) async fn register(
         "before": before.as_ref().map(|entry| shown(entry, None)),
         "after": after.as_ref().map(|entry| shown(entry, before.as_ref())),
         "before_sha256": digest,
-        "host": host,
+        "host": host.as_ref().map(Shown::described),
     }))
 }
 
@@ -158,29 +169,99 @@ fn shown(entry: &Value, before: Option<&Value>) -> Value {
     entry
 }
 
-/// The keys that the host shows, and which of them are named for it.
-async fn host(gateway: &GatewayFacts, rules: &Rules, connection: &Connection) -> Result<Value, CallError> {
+/// What a look at the host gave.
+#[derive(Default)]
+struct Shown {
+    /// Why nothing was seen.
+    code: Option<&'static str>,
+    /// Its keys.
+    keys: Vec<String>,
+    /// Those that are named for it.
+    enrolled: Vec<String>,
+    /// Those with a certificate that counts, and by which authority.
+    certified: Vec<String>,
+    /// Why a certificate does not count.
+    uncertified: Option<&'static str>,
+    identification: Option<String>,
+}
+
+impl Shown {
+    fn nothing(code: &'static str) -> Self {
+        Self { code: Some(code), ..Self::default() }
+    }
+
+    fn described(&self) -> Value {
+        let Self { code, keys, enrolled, certified, .. } = self;
+        json!({
+            "seen": code.is_none(), "code": code, "keys": keys, "enrolled": enrolled, "certified": certified,
+        })
+    }
+}
+
+/// Whether the entry itself says what the host has to prove.
+fn is_named(connection: &Connection) -> bool {
+    !connection.host_keys.is_empty() || connection.node.is_some()
+}
+
+/// Errors where nothing could ever speak for the host.
+fn check_covered(gateway: &GatewayFacts, connection: &Connection) -> Result<(), CallError> {
+    let (host, port) = (&connection.host, connection.port.unwrap_or(22));
+    if is_named(connection) || gateway.ssh.host_cas.iter().any(|ca| host_matches(&ca.hosts, host, port)) {
+        return Ok(());
+    }
+    Err(unproven("as the machine itself shows it (ssh-keygen -lf), or spec.connection.node_id its node"))
+}
+
+/// Errors where only a certificate could speak for the host, and it showed none that counts.
+fn check_proof(connection: &Connection, host: &Shown) -> Result<(), CallError> {
+    if is_named(connection) || !host.certified.is_empty() {
+        return Ok(());
+    }
+    let why = host.code.or(host.uncertified).unwrap_or("host_key_unknown");
+    Err(unproven(&format!("or the machine show a certificate that counts; it showed none ({why})")))
+}
+
+fn unproven(how: &str) -> CallError {
+    let text = format!("`host_key_fp`: must name a host key, {how}");
+    refused(ToolError::new("invalid_arguments", text))
+}
+
+/// What the host shows, which of it is named for it, and what is certified.
+async fn look_at(
+    gateway: &GatewayFacts,
+    rules: &Rules,
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<Shown, CallError> {
     if connection.jump.is_some() {
-        return Ok(json!({"seen": false, "code": "behind_jump_host", "keys": [], "enrolled": []}));
+        return Ok(Shown::nothing("behind_jump_host"));
     }
     let port = connection.port.unwrap_or(22);
     let address = reachable(gateway, rules, connection).await?;
     let address = address.map_or_else(|| connection.host.clone(), |address| address.to_string());
-    let keys = match look(&*gateway.node, &address, port).await {
-        Ok(keys) => keys,
-        Err(Unseen { code, .. }) => return Ok(json!({"seen": false, "code": code, "keys": [], "enrolled": []})),
+    let scan = match look(&*gateway.node, &address, port).await {
+        Ok(scan) => scan,
+        Err(Unseen { code, .. }) => return Ok(Shown::nothing(code)),
     };
-    let pin = |key: &HostKey| format!("{} {}", key.fingerprint, key.algorithm);
-    let enrolled = keys.iter().filter(|key| connection.host_keys.iter().any(|pin| is(pin, key)));
-    Ok(json!({
-        "seen": true,
-        "code": null,
-        "keys": keys.iter().map(pin).collect::<Vec<_>>(),
-        "enrolled": enrolled.map(pin).collect::<Vec<_>>(),
-    }))
+    let pin = |key: &ScannedKey| format!("{} {}", key.fingerprint, key.algorithm);
+    let enrolled = scan.keys.iter().filter(|key| connection.host_keys.iter().any(|pin| is(pin, key)));
+    let mut shown = Shown {
+        keys: scan.keys.iter().map(pin).collect(),
+        enrolled: enrolled.map(pin).collect(),
+        identification: scan.identification,
+        ..Shown::default()
+    };
+    for key in scan.keys.iter().filter(|key| key.certificate.is_some()) {
+        match certified(&gateway.ssh, connection, key, now) {
+            Ok(authority) => shown.certified.push(format!("{} by {authority}", pin(key))),
+            // The words could name files of the gateway.
+            Err(fault) => shown.uncertified = Some(fault.code()),
+        }
+    }
+    Ok(shown)
 }
 
-fn is(pin: &HostKeyPin, key: &HostKey) -> bool {
+fn is(pin: &HostKeyPin, key: &ScannedKey) -> bool {
     pin.fingerprint == key.fingerprint && pin.algorithm.as_ref().is_none_or(|name| *name == key.algorithm)
 }
 
@@ -204,7 +285,7 @@ async fn reachable(
     }
     let found = match address {
         Some(address) => vec![address],
-        None => SystemResolver.lookup(host).await.unwrap_or_default(),
+        None => gateway.resolver.lookup(host).await.unwrap_or_default(),
     };
     let Some(first) = found.first() else {
         let text = format!("`spec.connection.host`: {host:?} has no address");

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Pipeline;
 use crate::{
     audit::Unrecorded,
-    exec::{ScannedKey, scan},
+    exec::{Scan, ScannedKey, scan},
     model::{Attribution, CorrelationId, ScriptOutput, StepOutcome, Target},
     tailnet::Node,
 };
@@ -34,6 +34,10 @@ pub struct Trial {
     pub message: Option<String>,
     /// The fingerprint of the host key that it proved to have.
     pub host_key: Option<String>,
+    /// What spoke for that key: `certificate`, `network_map` or `pin`.
+    pub host_trust: Option<String>,
+    /// The fingerprint of the authority, where it was a certificate.
+    pub host_authority: Option<String>,
     /// Whom the login makes us there.
     pub login: Option<String>,
     /// What the target's log names the login by.
@@ -66,6 +70,8 @@ impl Trial {
         let wire = output.wire.as_ref();
         let known = Self {
             host_key: wire.map(|wire| wire.host_key.clone()),
+            host_trust: wire.map(|wire| wire.trust.as_str().to_owned()),
+            host_authority: wire.and_then(|wire| wire.trust.authority()).map(str::to_owned),
             login: word("who").or_else(|| wire.map(|wire| wire.login.clone())),
             credential: wire.map(|wire| wire.credential.clone()),
             sudo: flag("sudo"),
@@ -126,6 +132,15 @@ impl From<ScannedKey> for HostKey {
     }
 }
 
+/// What a machine showed of itself. None of it is trusted for that.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HostKeys {
+    /// One of each type that the gateway accepts.
+    pub keys: Vec<HostKey>,
+    /// How its SSH server identifies itself, in its own words.
+    pub identification: Option<String>,
+}
+
 /// Why a machine showed no host keys.
 #[derive(Clone, Debug)]
 pub struct Unseen {
@@ -135,12 +150,10 @@ pub struct Unseen {
     pub message: String,
 }
 
-/// The host keys that the SSH server on `port` of `host` shows now.
-pub(super) async fn look(node: &dyn Node, host: &str, port: u16) -> Result<Vec<HostKey>, Unseen> {
-    match scan(node, host, port, SCAN).await {
-        Ok(keys) => Ok(keys.into_iter().map(HostKey::from).collect()),
-        Err(fault) => Err(Unseen { code: fault.code(), message: fault.to_string() }),
-    }
+/// What the SSH server on `port` of `host` shows now.
+pub(super) async fn look(node: &dyn Node, host: &str, port: u16) -> Result<Scan, Unseen> {
+    let scanned = scan(node, host, port, SCAN).await;
+    scanned.map_err(|fault| Unseen { code: fault.code(), message: fault.to_string() })
 }
 
 impl Pipeline {
@@ -172,6 +185,8 @@ impl Pipeline {
         if let Some(wire) = tested.iter().find_map(|output| output.wire.as_ref()) {
             details.insert("login".to_owned(), json!(wire.login));
             details.insert("host_key".to_owned(), json!(wire.host_key));
+            details.insert("host_trust".to_owned(), json!(wire.trust.as_str()));
+            details.insert("host_authority".to_owned(), json!(wire.trust.authority()));
             details.insert("credential".to_owned(), json!(wire.credential));
         }
         self.audit.act("target.test", by, &details, None).await?;
@@ -180,12 +195,15 @@ impl Pipeline {
 
     /// The host keys that the SSH server on `port` of `host` shows now, for `by`, a person on the gateway's own host.
     /// Errors where it cannot be recorded.
-    pub async fn scan_host(&self, host: &str, port: u16, by: &str) -> Result<Result<Vec<HostKey>, Unseen>, Unrecorded> {
+    pub async fn scan_host(&self, host: &str, port: u16, by: &str) -> Result<Result<HostKeys, Unseen>, Unrecorded> {
         let found = look(self.answers.node(), host, port).await;
-        let keys = found.as_ref().map(|keys| keys.iter().map(|key| &key.fingerprint).collect::<Vec<_>>());
+        let keys = found.as_ref().map(|scan| scan.keys.iter().map(|key| &key.fingerprint).collect::<Vec<_>>());
         let details = json!({"host": host, "port": port, "host_keys": keys.ok()});
         let refused = found.as_ref().err().map(|unseen| unseen.code.to_owned());
         self.audit.act("target.scan", by, &details.as_object().cloned().unwrap_or_default(), refused).await?;
-        Ok(found)
+        Ok(found.map(|scan| HostKeys {
+            keys: scan.keys.into_iter().map(HostKey::from).collect(),
+            identification: scan.identification,
+        }))
     }
 }

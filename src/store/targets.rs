@@ -18,7 +18,7 @@ pub struct TargetRow {
 /// A change of the registry that is not yet in force: it is when [`TargetChange::commit`] returns, and never where it
 /// is dropped. No other change comes between what it read and what it writes.
 pub struct TargetChange {
-    transaction: Transaction<'static, Sqlite>,
+    pub(super) transaction: Transaction<'static, Sqlite>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the store is where SQL lives")]

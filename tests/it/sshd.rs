@@ -30,6 +30,13 @@ pub type Answer = dyn Fn(&str, &[u8]) -> (Vec<u8>, u32) + Send + Sync;
 /// What a server runs where it is told to run a command line.
 pub type Instead = dyn Fn(&str) -> String + Send + Sync;
 
+/// What a server says of itself from the next connection on; none is what it says by itself.
+#[derive(Default)]
+pub struct Says {
+    pub identification: Option<String>,
+    pub banner: Option<String>,
+}
+
 /// How a server behaves.
 #[derive(Clone)]
 pub struct Settings {
@@ -41,6 +48,8 @@ pub struct Settings {
     pub user_ca: Option<PublicKey>,
     pub preferred: Preferred,
     pub banner: Option<String>,
+    /// For a server that comes to say something else while it runs.
+    pub says: Arc<Mutex<Says>>,
     /// The most sessions at the same time on one connection.
     pub max_sessions: usize,
     /// Instead of running commands.
@@ -63,12 +72,30 @@ impl Settings {
             user_ca: None,
             preferred: Preferred::DEFAULT,
             banner: None,
+            says: Arc::default(),
             max_sessions: 10,
             answer: None,
             instead: None,
             cuts: false,
             forwards: false,
         }
+    }
+
+    /// That of one connection.
+    fn config(&self) -> Arc<server::Config> {
+        let mut config = server::Config {
+            keys: self.host_keys.clone(),
+            certificates: self.host_certificates.clone(),
+            preferred: self.preferred.clone(),
+            auth_rejection_time: std::time::Duration::ZERO,
+            auth_rejection_time_initial: Some(std::time::Duration::ZERO),
+            nodelay: true,
+            ..server::Config::default()
+        };
+        if let Some(identification) = &self.says.lock().unwrap().identification {
+            config.server_id = russh::SshId::Standard(identification.clone().into());
+        }
+        Arc::new(config)
     }
 }
 
@@ -134,15 +161,6 @@ impl Sshd {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
-        let config = Arc::new(server::Config {
-            keys: settings.host_keys.clone(),
-            certificates: settings.host_certificates.clone(),
-            preferred: settings.preferred.clone(),
-            auth_rejection_time: std::time::Duration::ZERO,
-            auth_rejection_time_initial: Some(std::time::Duration::ZERO),
-            nodelay: true,
-            ..server::Config::default()
-        });
         let settings = Arc::new(settings);
         let counted = seen.clone();
         let (hang_up, hung_up) = tokio::sync::watch::channel(false);
@@ -164,7 +182,7 @@ impl Sshd {
                     groups: HashMap::new(),
                     sessions: Arc::default(),
                 };
-                let (config, counted, mut hung_up) = (config.clone(), counted.clone(), hung_up.clone());
+                let (config, counted, mut hung_up) = (settings.config(), counted.clone(), hung_up.clone());
                 hung_up.mark_unchanged();
                 connections.spawn(async move {
                     counted.open.fetch_add(1, Ordering::SeqCst);
@@ -230,7 +248,8 @@ impl server::Handler for Connection {
     type Error = russh::Error;
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        Ok(self.settings.banner.clone())
+        let changed = self.settings.says.lock().unwrap().banner.clone();
+        Ok(changed.or_else(|| self.settings.banner.clone()))
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {

@@ -9,8 +9,9 @@ use super::{Desk, import::enrolled, row, scan};
 use crate::{
     cli::{Exit, say},
     config::{Problems, read_import, registry_file},
+    exec::greeting_at_enrolment,
     fleet::read_rows,
-    model::{Connection, EngagementId, HostKeyPin, Target},
+    model::{Clock, Connection, EngagementId, HostKeyPin, SystemClock, Target},
 };
 
 #[derive(Args, Debug)]
@@ -147,47 +148,57 @@ impl Desk<'_> {
         }
         let certified = target.connection().is_some_and(|connection| configured.certifies(connection));
         let (target, seen) = self.enrol(target, &arguments, certified).await?;
+        let said = seen.as_ref().and_then(|seen| seen.identification.as_deref());
         let mut change = self.store.change_targets().await?;
         let before = change.rows().await?;
         if before.iter().any(|row| row.id == target.id.as_str()) {
             return Err(anyhow!("somebody added a target {} just now; nothing was changed", target.id).into());
         }
         change.put(&row(&target)).await?;
+        if let Some(greeting) = said.and_then(|said| greeting_at_enrolment(&target, said, SystemClock.now())) {
+            change.put_greeting(&greeting).await?;
+        }
         change.commit().await?;
         let pins: Vec<String> = pins(&target).iter().map(ToString::to_string).collect();
         let details = json!({"id": target.id, "engagement": target.engagement, "host": arguments.host,
-            "host_keys": pins, "node_id": arguments.node_id, "seen": seen});
+            "host_keys": pins, "node_id": arguments.node_id, "seen": seen.is_some()});
         let details = details.as_object().cloned().unwrap_or_default();
         self.recorded("target.add", details, &before).await?;
         for pin in &pins {
-            let how = if seen { "shown by the host" } else { "not seen" };
+            let how = if seen.is_some() { "shown by the host" } else { "not seen" };
             say(format_args!("enrolled   {pin} ({how})"))?;
         }
         Ok(say(format_args!("added      {}", target.id))?)
     }
 
-    /// `target` with the host keys that are enrolled, and whether the host was seen to have one of them. None are where
-    /// something else speaks for them: a certificate, or the network map.
-    async fn enrol(&self, target: Target, arguments: &Arguments, certified: bool) -> Result<(Target, bool), Exit> {
-        let Some(connection) = target.connection() else { return Ok((target, false)) };
+    /// `target` with the host keys that are enrolled, and what the host showed where it was seen to have one of them. None
+    /// are where something else speaks for them: a certificate, or the network map.
+    async fn enrol(
+        &self,
+        target: Target,
+        arguments: &Arguments,
+        certified: bool,
+    ) -> Result<(Target, Option<scan::Answer>), Exit> {
+        let Some(connection) = target.connection() else { return Ok((target, None)) };
         if connection.host_keys.is_empty() {
             if connection.node.is_none() && !certified {
                 return Err(Exit::with(2, unenrolled(connection)));
             }
-            return Ok((target, false));
+            return Ok((target, None));
         }
         if arguments.offline {
-            return Ok((target, false));
+            return Ok((target, None));
         }
         if connection.jump.is_some() {
             let text = "--jump: only direct hosts can be asked for their keys; --offline enrols --host-key unseen";
             return Err(Exit::with(2, anyhow!("{text}")));
         }
-        let shown = scan::shown(self.directory, &connection.host, connection.port).await.map_err(|error| {
+        let seen = scan::shown(self.directory, &connection.host, connection.port).await.map_err(|error| {
             error.context(format!("{} was not added: --offline enrols --host-key unseen", target.id))
         })?;
-        let host_keys: Vec<HostKeyPin> = connection.host_keys.iter().map(|pin| scan::completed(pin, &shown)).collect();
-        if !host_keys.iter().any(|pin| scan::shows(&shown, pin)) {
+        let shown = &seen.keys;
+        let host_keys: Vec<HostKeyPin> = connection.host_keys.iter().map(|pin| scan::completed(pin, shown)).collect();
+        if !host_keys.iter().any(|pin| scan::shows(shown, pin)) {
             let shown = shown.iter().map(|key| format!("  {} {}", key.fingerprint, key.algorithm));
             let shown = shown.collect::<Vec<_>>().join("\n");
             return Err(anyhow!(
@@ -197,7 +208,7 @@ impl Desk<'_> {
             )
             .into());
         }
-        Ok((enrolled(target, host_keys), true))
+        Ok((enrolled(target, host_keys), Some(seen)))
     }
 
     pub(super) async fn remove(&self, id: &str) -> anyhow::Result<()> {

@@ -36,17 +36,18 @@ pub(super) struct Shown {
     certificate: Option<Value>,
 }
 
+/// What the running service saw.
 #[derive(Deserialize)]
-struct Answer {
-    keys: Vec<Shown>,
+pub(super) struct Answer {
+    pub(super) keys: Vec<Shown>,
+    pub(super) identification: Option<String>,
 }
 
-/// What the running service sees of a host's keys.
-pub(super) async fn shown(directory: &Path, host: &str, port: Option<u16>) -> anyhow::Result<Vec<Shown>> {
+/// What the running service sees of a host.
+pub(super) async fn shown(directory: &Path, host: &str, port: Option<u16>) -> anyhow::Result<Answer> {
     let gateway = Gateway::reach(Some(directory), &Reach { url: None }).await.map_err(|exit| exit.error)?;
     let body = json!({"host": host, "port": port.unwrap_or(22)});
-    let Answer { keys } = gateway.post(&["targets", "scan"], &body).await?;
-    Ok(keys)
+    gateway.post(&["targets", "scan"], &body).await
 }
 
 /// Whether a host that shows `keys` has the one that `pin` stands for.
@@ -86,7 +87,7 @@ impl Desk<'_> {
         };
         let enrolled = target.as_ref().and_then(Target::connection).map(|connection| connection.host_keys.as_slice());
         let enrolled = enrolled.unwrap_or_default();
-        let keys = shown(self.directory, &host, port).await?;
+        let Answer { keys, identification } = shown(self.directory, &host, port).await?;
         let states: Vec<&str> = keys.iter().map(|key| state(key, enrolled)).collect();
         if json {
             let described = keys.iter().zip(&states).map(|(key, state)| {
@@ -96,7 +97,8 @@ impl Desk<'_> {
             });
             let keys: Vec<Value> = described.collect();
             let target = target.as_ref().map(|target| target.id.as_str());
-            let all = json!({"host": host, "port": port.unwrap_or(22), "target": target, "keys": keys});
+            let all = json!({"host": host, "port": port.unwrap_or(22), "target": target,
+                "identification": identification, "keys": keys});
             say(visible::json(&all)?)?;
         } else if keys.is_empty() {
             say(format_args!("{host} shows no host key that tailops accepts"))?;
@@ -107,6 +109,9 @@ impl Desk<'_> {
                 vec![key.algorithm.clone(), key.fingerprint.clone(), certificate.to_owned(), state.to_owned()]
             });
             table(&["TYPE", "FINGERPRINT", "CERTIFICATE", "STATE"], rows)?;
+            if let Some(identification) = identification {
+                say(format_args!("{host} says it is {}", visible::cut(&identification, 300)))?;
+            }
         }
         let known = enrolled.is_empty() || states.contains(&"enrolled");
         if states.contains(&"changed") || !known {

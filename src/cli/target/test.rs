@@ -34,7 +34,7 @@ pub(in crate::cli) struct Arguments {
     json: bool,
 }
 
-const HEAD: [&str; 8] = ["TARGET", "RESULT", "TIME", "HOST KEY", "LOGIN", "SUDO", "SYSTEMD", "WHY"];
+const HEAD: [&str; 9] = ["TARGET", "RESULT", "TIME", "HOST KEY", "TRUSTED BY", "LOGIN", "SUDO", "SYSTEMD", "WHY"];
 
 impl Desk<'_> {
     pub(super) async fn test(&self, arguments: Arguments) -> Result<(), Exit> {
@@ -111,11 +111,22 @@ fn row(trial: &Trial) -> Vec<String> {
         result,
         format!("{} ms", trial.took_ms),
         word(&trial.host_key),
+        trust(trial),
         word(&trial.login),
         flag(trial.sudo),
         flag(trial.systemd),
         why,
     ]
+}
+
+/// What spoke for the host key.
+fn trust(trial: &Trial) -> String {
+    let by = match (trial.host_trust.as_deref(), trial.host_authority.as_deref()) {
+        (Some("network_map"), _) => "network map".to_owned(),
+        (Some(word), Some(authority)) => format!("{word} by {authority}"),
+        (word, _) => word.unwrap_or("-").to_owned(),
+    };
+    visible::cut(&by, 80)
 }
 
 /// The line that tells how far it is, on a terminal.
@@ -153,12 +164,18 @@ mod tests {
     fn the_worst_stands_first_and_what_a_host_says_steers_no_terminal() {
         let worked = Trial { ok: true, code: None, ..Trial::failed("a", "") };
         let other = Trial::failed("b", "no_executor");
-        let failed = Trial { message: Some("\u{1b}[2Jgone".to_owned()), ..Trial::failed("c", "unreachable") };
+        let failed = Trial {
+            message: Some("\u{1b}[2Jgone".to_owned()),
+            host_trust: Some("certificate".to_owned()),
+            host_authority: Some("SHA256:x".to_owned()),
+            ..Trial::failed("c", "unreachable")
+        };
         let mut trials = [worked, other, failed];
         trials.sort_by(|a, b| (rank(a), &a.target).cmp(&(rank(b), &b.target)));
         assert_eq!(trials.each_ref().map(|trial| trial.target.as_str()), ["c", "b", "a"]);
         let cells: Value = trials.iter().map(row).collect::<Vec<_>>().into();
         assert!(!cells.to_string().contains("\\u001b["), "{cells}");
         assert_eq!((&cells[0][1], &cells[2][1]), (&json!("unreachable"), &json!("ok")));
+        assert_eq!((&cells[0][4], &cells[2][4]), (&json!("certificate by SHA256:x"), &json!("-")));
     }
 }

@@ -139,7 +139,7 @@ pub(super) async fn connect(
         ..client::Config::default()
     });
     let bell = Bell::of(ssh.alarms.clone(), way.target, way.attribution);
-    let (handler, verdict) = Handler::new(way.key.trust.clone(), bell, ssh.clock.clone());
+    let (handler, verdict, heard) = Handler::new(way.key.trust.clone(), bell.clone(), ssh.clock.clone());
     let shaken = within(connection.timeout, "connecting", async {
         let (bytes, tether) = tether(bytes(ssh, way, through.as_ref()).await?);
         let handle = client::connect_stream(config, bytes, handler).await?;
@@ -155,10 +155,19 @@ pub(super) async fn connect(
         (Ok(_), None) => return Err(SshFault::HostKeyUnknown { shown: "none".to_owned() }),
     };
     within(ssh.settings.auth_timeout, "logging in", login.authenticate(&mut handle)).await?;
+    if let Some(greetings) = &ssh.greetings {
+        let said = heard.lock().unwrap_or_else(PoisonError::into_inner).greeting();
+        greetings.compare(way, &bell, said, ssh.clock.now()).await;
+    }
     Ok(Session {
         handle,
         _tether,
-        wire: Wire { login: login.user().to_owned(), host_key: proven.fingerprint, credential: login.credential() },
+        wire: Wire {
+            login: login.user().to_owned(),
+            host_key: proven.fingerprint,
+            trust: proven.trust,
+            credential: login.credential(),
+        },
         patience: connection.timeout,
         room: Mutex::new(Room { used: 0, most: ssh.settings.channels_per_connection.max(1), last: Instant::now() }),
         expires: [login.expires(), proven.until].into_iter().flatten().min(),

@@ -1,11 +1,11 @@
 //! What the SSH client asks us while a connection lives: whether it is the right host, and nothing else. Every channel
-//! that a host wants to open towards us is refused, what it says before the login is counted and dropped, and the keys
-//! it announces are never learnt.
+//! that a host wants to open towards us is refused, of what it says before the login little is kept, and the keys it
+//! announces are never learnt.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::{
-    Channel, ChannelOpenFailure,
+    Channel, ChannelOpenFailure, Names,
     client::{self, ChannelOpenHandle, Msg},
     keys::{PublicKey, PublicKeyOrCertificate},
 };
@@ -13,6 +13,7 @@ use russh::{
 use super::{
     SshFault,
     alarm::Bell,
+    greeting::Hearing,
     trust::{Proven, Trust},
 };
 use crate::model::Clock;
@@ -23,21 +24,26 @@ const MOST_BANNER: usize = 64 << 10;
 /// What the handshake found: the proof, or why the host was refused.
 pub(super) type Verdict = Arc<Mutex<Option<Result<Proven, SshFault>>>>;
 
+/// What the host said of itself up to the login.
+pub(super) type Heard = Arc<Mutex<Hearing>>;
+
 /// Our side of one connection.
 pub(super) struct Handler {
-    trust: Trust,
+    trust: Arc<Trust>,
     bell: Bell,
     clock: Arc<dyn Clock>,
     verdict: Verdict,
+    heard: Heard,
     /// Bytes that the host said before the login.
     banner: usize,
 }
 
 impl Handler {
-    /// Lets in a host that `trust` trusts; another one is told of by `bell`. Where the verdict will be found.
-    pub(super) fn new(trust: Trust, bell: Bell, clock: Arc<dyn Clock>) -> (Self, Verdict) {
-        let verdict = Verdict::default();
-        (Self { trust, bell, clock, verdict: verdict.clone(), banner: 0 }, verdict)
+    /// Lets in a host that `trust` trusts; another one is told of by `bell`. Where the verdict will be found, and what
+    /// the host said.
+    pub(super) fn new(trust: Arc<Trust>, bell: Bell, clock: Arc<dyn Clock>) -> (Self, Verdict, Heard) {
+        let (verdict, heard) = (Verdict::default(), Heard::default());
+        (Self { trust, bell, clock, verdict: verdict.clone(), heard: heard.clone(), banner: 0 }, verdict, heard)
     }
 }
 
@@ -63,7 +69,22 @@ impl client::Handler for Handler {
     async fn auth_banner(&mut self, banner: &str, _: &mut client::Session) -> Result<(), Self::Error> {
         // Each costs at least its message.
         self.banner = self.banner.saturating_add(banner.len().max(64));
-        if self.banner > MOST_BANNER { Err(russh::Error::PacketSize(self.banner)) } else { Ok(()) }
+        if self.banner > MOST_BANNER {
+            return Err(russh::Error::PacketSize(self.banner));
+        }
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).said(banner);
+        Ok(())
+    }
+
+    async fn kex_done(
+        &mut self,
+        _: Option<&[u8]>,
+        _: &Names,
+        session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        // The key exchange covers it: it is the word of who holds the host key.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).identified(session.remote_sshid());
+        Ok(())
     }
 
     async fn openssh_ext_host_keys_announced(

@@ -25,6 +25,7 @@ use super::{
     Ssh, SshFault,
     breaker::Breaker,
     connect::{Session, connect},
+    trust::Trust,
     way::{Key, Way},
 };
 use crate::{
@@ -233,6 +234,13 @@ impl Pool {
         }
     }
 
+    /// What speaks for the host of `target` by connections that there are, where `fits` says that it still does.
+    pub(super) fn trust(&self, target: &TargetId, fits: impl Fn(&Key) -> bool) -> Option<Arc<Trust>> {
+        let lanes = lock(&self.lanes);
+        let lane = lanes.get(target)?.iter().find(|lane| fits(&lane.key))?;
+        Some(Arc::clone(&lane.key.trust))
+    }
+
     /// The lane of `key`. Those that it supersedes are left at once: they close as soon as nothing runs there.
     fn lane(&self, key: &Arc<Key>) -> Arc<Lane> {
         let mut lanes = lock(&self.lanes);
@@ -269,11 +277,6 @@ impl Pool {
     /// Uses no connection of `key` any more that there is now.
     fn retire(&self, key: &Arc<Key>) {
         lock(&self.lane(key).sessions).clear();
-    }
-
-    /// Uses no connection to `target` any more that there is now.
-    pub(super) fn forget(&self, target: &TargetId) {
-        lock(&self.lanes).remove(target);
     }
 
     /// Whether somebody connects now.

@@ -1,5 +1,5 @@
 //! Looking at a host's keys, as `ssh-keyscan` does: for people who are about to enrol it. Logs in nowhere, sends nothing
-//! but the key exchange, and trusts nothing it sees.
+//! but the key exchange, and trusts nothing it sees but where it is asked whether a certificate counts.
 
 use std::{
     mem,
@@ -10,16 +10,31 @@ use std::{
 use jiff::Timestamp;
 use russh::{
     client,
-    keys::{Algorithm, HashAlg, PublicKeyOrCertificate},
+    keys::{Algorithm, Certificate, HashAlg, PublicKeyOrCertificate},
 };
 use tokio::time::timeout;
 
 use super::{
-    SshFault, algorithms, route,
+    SshFault, algorithms,
+    greeting::Overheard,
+    route,
     tether::tether,
-    trust::{pin_of, time},
+    trust::{Revocations, Trust, pin_of, time},
 };
-use crate::tailnet::Node;
+use crate::{
+    config,
+    model::{Connection, HostTrust},
+    tailnet::{Node, NodeState, NodeStatus},
+};
+
+/// What a look at a host showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Its keys, one of each type that tailops would accept, the best first.
+    pub keys: Vec<ScannedKey>,
+    /// How its SSH server identifies itself, escaped where it is not printable ASCII: the host's own words.
+    pub identification: Option<String>,
+}
 
 /// A key that a host showed. It proved that it holds the private half; whose host it is, is not said by that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +47,8 @@ pub struct ScannedKey {
     pub public_key: String,
     /// The certificate it showed the key with, where it has one.
     pub certificate: Option<ScannedCertificate>,
+    /// That certificate, as it was shown.
+    shown: Option<Certificate>,
 }
 
 /// What stands in a host certificate. Its signature is not checked: whether an authority counts is for `check` of the
@@ -55,15 +72,36 @@ const SHOWN: (usize, usize) = (16, 128);
 /// short connection for each type, one after the other, within `limit` all together.
 ///
 /// An error says that there was no key to be seen. A host that has other keys only gives no keys and no error.
-pub async fn scan(node: &dyn Node, host: &str, port: u16, limit: Duration) -> Result<Vec<ScannedKey>, SshFault> {
+pub async fn scan(node: &dyn Node, host: &str, port: u16, limit: Duration) -> Result<Scan, SshFault> {
     let looking = async {
-        let mut keys = Vec::new();
+        let mut scan = Scan::default();
         for kind in kinds() {
-            keys.extend(look(node, (host, port), kind).await?);
+            let (key, identification) = look(node, (host, port), kind).await?;
+            scan.keys.extend(key);
+            scan.identification = scan.identification.or(identification);
         }
-        Ok(keys)
+        Ok(scan)
     };
     timeout(limit, looking).await.map_err(|_| SshFault::Timeout("scanning"))?
+}
+
+/// The fingerprint of the authority of `settings` by whose certificate the host that showed `key` is that of `connection`,
+/// at `now`; an error says why there is none. Pins and the network map do not count here.
+pub fn certified(
+    settings: &config::Ssh,
+    connection: &Connection,
+    key: &ScannedKey,
+    now: Timestamp,
+) -> Result<String, SshFault> {
+    let unknown = || SshFault::HostKeyUnknown { shown: format!("{} {}", key.fingerprint, key.algorithm) };
+    let certificate = key.shown.clone().ok_or_else(unknown)?;
+    let unpinned = Connection { host_keys: Vec::new(), node: None, ..connection.clone() };
+    let revoked = Revocations::in_file(settings.revoked_keys.clone()).now()?;
+    let trust = Trust::of(settings, &unpinned, &NodeStatus::of_state(NodeState::Stopped), revoked)?;
+    match trust.check(&certificate.into(), now)?.trust {
+        HostTrust::Certificate(authority) => Ok(authority),
+        HostTrust::NetworkMap | HostTrust::Pin => Err(unknown()),
+    }
 }
 
 /// The algorithms of host keys, by type of key.
@@ -80,22 +118,25 @@ fn kinds() -> Vec<Vec<Algorithm>> {
     kinds
 }
 
-/// The key of this kind, if the host has one.
+/// The key of this kind, if the host has one, and how it identifies itself.
 async fn look(
     node: &dyn Node,
     (host, port): (&str, u16),
     kind: Vec<Algorithm>,
-) -> Result<Option<ScannedKey>, SshFault> {
+) -> Result<(Option<ScannedKey>, Option<String>), SshFault> {
     let config = client::Config { preferred: algorithms::offering(kind, true), ..client::Config::default() };
     let seen = Arc::new(Mutex::new(None));
     let (bytes, _tether) = tether(route::open(node, host, port, false).await?);
+    let (bytes, overheard) = Overheard::new(bytes);
     let shaken = client::connect_stream(Arc::new(config), bytes, Looking { seen: seen.clone() }).await;
     let shown = mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let identification = overheard.lock().unwrap_or_else(PoisonError::into_inner).identification();
     match (shown, shaken) {
-        (Some(shown), _) => Ok(Some(shown)),
-        (None, Err(russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, .. })) => Ok(None),
+        (Some(shown), _) => Ok((Some(shown), identification)),
+        (None, Err(russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, .. }) | Ok(_)) => {
+            Ok((None, identification))
+        }
         (None, Err(error)) => Err(error.into()),
-        (None, Ok(_)) => Ok(None),
     }
 }
 
@@ -131,7 +172,9 @@ fn scanned(shown: &PublicKeyOrCertificate) -> Option<ScannedKey> {
     let public_key = key.to_openssh().ok()?;
     // Of what is not accepted there is nothing to enrol.
     algorithms::acceptable(&key).ok()?;
-    Some(ScannedKey { algorithm: pin.algorithm?, fingerprint: pin.fingerprint, public_key, certificate })
+    let algorithm = pin.algorithm?;
+    let shown = shown.certificate().cloned();
+    Some(ScannedKey { algorithm, fingerprint: pin.fingerprint, public_key, certificate, shown })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     exec::tests::{attribution, target},
-    model::{Connection, KeyReference, Progress, Registered, Script, SystemClock, Target, Template},
+    model::{Connection, HostTrust, KeyReference, Progress, Registered, Script, SystemClock, Target, Template},
     tailnet::Loopback,
 };
 
@@ -29,6 +29,7 @@ pub(super) mod sshd;
 use sshd::{Settings, Sshd, new_key, pin_of};
 
 mod contract;
+mod greeting;
 mod jump;
 mod login;
 mod pool;
@@ -172,7 +173,7 @@ async fn a_command_gives_its_output_and_status() {
     assert_eq!(output.outcome, StepOutcome::Exited(3), "{}", output.stderr.text());
     assert_eq!(output.stdout.text(), "it's $(id)");
     let wire = output.wire.unwrap();
-    assert_eq!(wire.login, "ops");
+    assert_eq!((wire.login.as_str(), &wire.trust), ("ops", &HostTrust::Pin));
     assert_eq!(*rig.sshd.seen.logins.lock().unwrap(), [("ops".to_owned(), wire.credential)]);
 }
 

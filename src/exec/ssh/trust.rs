@@ -6,6 +6,7 @@
 
 mod authority;
 mod patterns;
+mod revocations;
 mod revoked;
 
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use russh::{
     keys::{HashAlg, PublicKey, PublicKeyOrCertificate},
 };
 
-pub(super) use self::authority::time;
 use self::{authority::Authority, patterns::PORT};
+pub(super) use self::{authority::time, revocations::Revocations};
 pub use self::{
     patterns::host_matches,
     revoked::{NotAList, RevokedKeys},
@@ -25,7 +26,7 @@ pub use self::{
 use super::{SshFault, algorithms};
 use crate::{
     config,
-    model::{Connection, HostKeyPin},
+    model::{Connection, HostKeyPin, HostTrust},
     tailnet::NodeStatus,
 };
 
@@ -37,7 +38,9 @@ pub(super) struct Trust {
     authorities: Vec<Authority>,
     /// Fingerprints of authorities that would speak for the host, were they not revoked.
     fallen: Vec<String>,
-    /// The keys that the network map has for the node.
+    /// The keys that the network map has for the node, as it writes them.
+    lines: Vec<String>,
+    /// Those that can be read.
     of_node: Vec<HostKeyPin>,
     pins: Vec<HostKeyPin>,
     revoked: Arc<RevokedKeys>,
@@ -48,19 +51,20 @@ pub(super) struct Trust {
 pub(super) struct Proven {
     /// The fingerprint of its key.
     pub(super) fingerprint: String,
+    /// What spoke for it.
+    pub(super) trust: HostTrust,
     /// When the proof ends: that of a certificate. A connection must not be used beyond it.
     pub(super) until: Option<Timestamp>,
 }
 
 impl Trust {
-    /// Of the target behind `connection`, as `status` knows its node. The list of what was revoked is read anew each
-    /// time; nothing is trusted where it cannot be.
-    pub(super) fn of(settings: &config::Ssh, connection: &Connection, status: &NodeStatus) -> Result<Self, SshFault> {
-        let revoked = match &settings.revoked_keys {
-            Some(path) => RevokedKeys::load(path)
-                .map_err(|error| SshFault::Revocations(format!("{}: {error}", path.display())))?,
-            None => RevokedKeys::default(),
-        };
+    /// Of the target behind `connection`, as `status` knows its node, where `revoked` does not count.
+    pub(super) fn of(
+        settings: &config::Ssh,
+        connection: &Connection,
+        status: &NodeStatus,
+        revoked: Arc<RevokedKeys>,
+    ) -> Result<Self, SshFault> {
         let (host, port) = (connection.host.clone(), connection.port.unwrap_or(PORT));
         let (mut authorities, mut fallen) = (Vec::new(), Vec::new());
         for ca in &settings.host_cas {
@@ -73,9 +77,16 @@ impl Trust {
                 false => authorities.push(authority),
             }
         }
-        let of_node = connection.node.as_deref().map(|node| of_node(status, node)).unwrap_or_default();
+        let lines = lines_of(status, connection).to_vec();
+        let read = lines.iter().filter_map(|line| PublicKey::from_openssh(line.trim()).ok());
+        let of_node = read.map(|key| pin_of(&key)).collect();
         let pins = connection.host_keys.clone();
-        Ok(Self { host, port, authorities, fallen, of_node, pins, revoked: Arc::new(revoked) })
+        Ok(Self { host, port, authorities, fallen, lines, of_node, pins, revoked })
+    }
+
+    /// Whether the same would come of the same `connection`, with what `status` and `revoked` are now.
+    pub(super) fn holds(&self, status: &NodeStatus, connection: &Connection, revoked: &Arc<RevokedKeys>) -> bool {
+        self.revoked == *revoked && self.lines == lines_of(status, connection)
     }
 
     /// The host and the port, as the registry has them.
@@ -106,11 +117,13 @@ impl Trust {
         let judged = shown
             .certificate()
             .map(|certificate| authority::judge(certificate, &self.authorities, (&self.host, self.port), now));
-        if let Some(Ok(until)) = judged {
-            return Ok(Proven { fingerprint, until });
+        if let Some(Ok((authority, until))) = judged {
+            return Ok(Proven { fingerprint, trust: HostTrust::Certificate(authority), until });
         }
-        if self.of_node.iter().chain(&self.pins).any(|known| is(known, &key)) {
-            return Ok(Proven { fingerprint, until: None });
+        for (known, trust) in [(&self.of_node, HostTrust::NetworkMap), (&self.pins, HostTrust::Pin)] {
+            if known.iter().any(|known| is(known, &key)) {
+                return Ok(Proven { fingerprint, trust, until: None });
+            }
         }
         match judged {
             Some(Err(why)) => Err(SshFault::HostCertificate { shown: shown_key, why }),
@@ -148,11 +161,12 @@ pub(super) fn pin_of(key: &PublicKey) -> HostKeyPin {
     }
 }
 
-/// The keys that the network map has for the node with the stable id `node`. None while there is no network map.
-fn of_node(status: &NodeStatus, node: &str) -> Vec<HostKeyPin> {
-    let peer = status.peers.iter().find(|peer| status.is_up() && peer.id == node);
-    let lines = peer.map(|peer| peer.ssh_host_keys.as_slice()).unwrap_or_default();
-    lines.iter().filter_map(|line| PublicKey::from_openssh(line.trim()).ok()).map(|key| pin_of(&key)).collect()
+/// The keys that the network map has for the node that `connection` names by its stable id. None while there is no
+/// network map.
+fn lines_of<'s>(status: &'s NodeStatus, connection: &Connection) -> &'s [String] {
+    let Some(node) = connection.node.as_deref().filter(|_| status.is_up()) else { return &[] };
+    let peer = status.peers.iter().find(|peer| peer.id == node);
+    peer.map(|peer| peer.ssh_host_keys.as_slice()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     Ssh, SshFault,
     login::{Login, Purpose},
-    trust::Trust,
+    trust::{RevokedKeys, Trust},
 };
 use crate::model::{Attribution, Connection, EngagementId, Target, TargetId, TargetKind};
 
@@ -22,7 +22,7 @@ pub(super) struct Key {
     pub(super) target: TargetId,
     engagement: EngagementId,
     pub(super) connection: Connection,
-    pub(super) trust: Trust,
+    pub(super) trust: Arc<Trust>,
     user: String,
     /// Which credential logs in; where it is made for a subject, for which.
     credential: String,
@@ -74,14 +74,16 @@ impl Key {
 impl<'a> Way<'a> {
     /// To `target`, for `attribution`.
     pub(super) fn of(ssh: &Ssh, target: &'a Target, attribution: &'a Attribution) -> Result<Self, SshFault> {
-        Self::behind(ssh, target, attribution, &mut Vec::new())
+        let revoked = ssh.revocations.now()?;
+        Self::behind(ssh, target, attribution, &revoked, &mut Vec::new())
     }
 
-    /// The same, where `passed` were passed on the way back from the end.
+    /// The same, where `revoked` does not count, and `passed` were passed on the way back from the end.
     fn behind(
         ssh: &Ssh,
         target: &'a Target,
         attribution: &'a Attribution,
+        revoked: &Arc<RevokedKeys>,
         passed: &mut Vec<&'a TargetId>,
     ) -> Result<Self, SshFault> {
         if passed.contains(&&target.id) {
@@ -102,18 +104,34 @@ impl<'a> Way<'a> {
             (Some(via), _) if via.kind != TargetKind::Ssh || via.engagement != target.engagement => {
                 return Err(SshFault::Jump(format!("{} is no target of the same engagement reached by SSH", via.id)));
             }
-            (Some(via), _) => Some(Box::new(Self::behind(ssh, via, attribution, passed)?)),
+            (Some(via), _) => Some(Box::new(Self::behind(ssh, via, attribution, revoked, passed)?)),
         };
         let login = Login::of(&ssh.credentials, connection, &target.engagement, attribution, purpose)?;
         let key = Key {
             target: target.id.clone(),
             engagement: target.engagement.clone(),
             connection: connection.clone(),
-            trust: Trust::of(&ssh.settings, connection, &ssh.node.status())?,
+            trust: trust(ssh, target, connection, revoked)?,
             user: login.user().to_owned(),
             credential: login.identity().to_owned(),
             via: via.as_ref().map(|via| via.key.clone()),
         };
         Ok(Self { target, attribution, key: Arc::new(key), login, via })
+    }
+}
+
+/// Whom to trust at the end of `connection`: worked out once for as long as there are connections, and anew where
+/// anything changed that it follows from.
+fn trust(
+    ssh: &Ssh,
+    target: &Target,
+    connection: &Connection,
+    revoked: &Arc<RevokedKeys>,
+) -> Result<Arc<Trust>, SshFault> {
+    let status = ssh.node.status();
+    let holds = |key: &Key| key.connection == *connection && key.trust.holds(&status, connection, revoked);
+    match ssh.pool.trust(&target.id, holds) {
+        Some(trust) => Ok(trust),
+        None => Trust::of(&ssh.settings, connection, &status, Arc::clone(revoked)).map(Arc::new),
     }
 }

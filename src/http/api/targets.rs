@@ -3,14 +3,14 @@
 
 use hyper::StatusCode;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Fault, Visit, route::Nothing};
 use crate::{
     approval::Place,
     audit::Unrecorded,
     http::refuse::Refused,
-    pipeline::{HostKey, Trial},
+    pipeline::{HostKeys, Trial},
 };
 
 /// Where to look.
@@ -22,13 +22,6 @@ pub(super) struct Look {
     /// The port of its SSH server.
     #[schemars(range(min = 1))]
     port: u16,
-}
-
-/// What a host showed. None of it is trusted for that.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct HostKeys {
-    /// One of each type that the gateway accepts.
-    keys: Vec<HostKey>,
 }
 
 /// `POST /api/v1/targets/scan`
@@ -43,8 +36,7 @@ pub(super) async fn scan(visit: Visit, look: Look) -> Result<HostKeys, Fault> {
         return Err(Fault::invalid("port", "must be 1 to 65535"));
     }
     let found = visit.desk.pipeline.scan_host(&look.host, look.port, visit.person.login()).await?;
-    let keys = found.map_err(|fault| Refused::new(StatusCode::BAD_GATEWAY, fault.code, fault.message))?;
-    Ok(HostKeys { keys })
+    Ok(found.map_err(|fault| Refused::new(StatusCode::BAD_GATEWAY, fault.code, fault.message))?)
 }
 
 /// `POST /api/v1/targets/{id}/test`

@@ -44,6 +44,7 @@ async fn the_record_names_the_key_that_the_host_saw_and_the_answer_does_not() {
     let [wire] = &wires(&records[0])[..] else { panic!("{records:?}") };
     assert_eq!((wire["login"].as_str(), wire["login_id"].as_str()), (Some(user.as_str()), Some(fingerprint.as_str())));
     assert!(wire["host_key"].as_str().unwrap().starts_with("SHA256:"));
+    assert_eq!((&wire["host_trust"], wire.get("host_authority")), (&json!("pin"), None));
     remote.gateway.stop().await;
 }
 
@@ -90,7 +91,7 @@ async fn the_key_id_that_the_host_logs_leads_to_the_record_of_the_call() {
     assert_eq!(
         wires(&records[0]),
         [json!({
-            "login_id": key_id, "login": user, "host_key": wires(&records[0])[0]["host_key"],
+            "login_id": key_id, "login": user, "host_key": wires(&records[0])[0]["host_key"], "host_trust": "pin",
         })]
     );
     let correlation = correlation_of(answer.content());

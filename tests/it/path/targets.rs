@@ -1,11 +1,29 @@
 //! The registry through the whole gateway: an agent registers a machine once people agreed to it, and can neither reach
 //! beyond its tenant and its own rights by that nor have the gateway read or connect to what is not its own.
 
-use std::{fs, num::NonZeroU32, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU32,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
-use russh::keys::{PrivateKey, ssh_key::LineEnding};
+use futures_util::{FutureExt, future::BoxFuture};
+use russh::keys::{
+    PrivateKey, PublicKey,
+    ssh_key::{
+        LineEnding,
+        certificate::{Builder, CertType},
+    },
+};
 use serde_json::{Value, json};
-use tailops::config::{Engagement, read_registry};
+use tailops::{
+    config::{Engagement, HostCa, read_registry},
+    exec::{Resolver, SystemResolver},
+};
 
 use crate::{
     harness::{Answer, Gateway, Grant, eventually},
@@ -27,13 +45,20 @@ struct Rig {
 }
 
 async fn rig() -> Rig {
+    rig_with(Arc::new(SystemResolver), |_, _| Vec::new()).await
+}
+
+/// The same, where `certify` changes the host and gives the authorities of host certificates.
+async fn rig_with(resolver: Arc<dyn Resolver>, certify: impl FnOnce(&mut Settings, &PublicKey) -> Vec<HostCa>) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let (host_key, login) = (new_key(), new_key());
     let key = folder.path().canonicalize().unwrap().join("login_key");
     fs::write(&key, login.to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let key = key.to_str().unwrap().to_owned();
-    let sshd = Sshd::start(Settings::new(&host_key, login.public_key())).await;
+    let mut settings = Settings::new(&host_key, login.public_key());
+    let host_cas = certify(&mut settings, host_key.public_key());
+    let sshd = Sshd::start(settings).await;
     let pin = pin_of(host_key.public_key());
     let target = |id: &str, engagement: &str, more: &str| {
         format!(
@@ -47,7 +72,8 @@ async fn rig() -> Rig {
         + &target("cut-off", "default", ", jump: nobody");
     let engagements = ["default".into(), "other".into()];
     let registered = read_registry(Path::new("t.yaml"), &text, &engagements[0], &engagements).unwrap();
-    let gateway = Gateway::with(|config| {
+    let gateway = Gateway::resolving_by(resolver, |config| {
+        config.ssh.host_cas = host_cas;
         config.engagements.push(Engagement { id: "other".into(), tools: None, data_root: None });
         config.registered = registered;
         let many = NonZeroU32::new(1000).unwrap();
@@ -166,6 +192,8 @@ async fn nobody_is_asked_about_what_would_give_the_caller_more() {
         (&rig.token, update("seed"), "target_configured"),
         (&rig.token, with("/spec/engagement", json!("other")), "invalid_arguments"),
         (&rig.token, with("/spec/connection/key_path", json!("/etc/shadow")), "invalid_arguments"),
+        // Nothing would speak for the machine.
+        (&rig.token, with("/host_key_fp", json!([])), "invalid_arguments"),
         (&rig.token, with(host, json!("169.254.169.254")), "address_refused"),
         (&rig.token, with(host, json!("10.0.0.1")), "address_refused"),
         // The machine shows another key than the one that is named.
@@ -177,6 +205,117 @@ async fn nobody_is_asked_about_what_would_give_the_caller_more() {
     }
     assert_eq!(rig.gateway.store().pending_approvals(None).await.unwrap().0, 0, "nobody was asked");
     assert_eq!(rig.rows().await, [""; 0]);
+    rig.gateway.stop().await;
+}
+
+/// An authority that speaks for `hosts`.
+fn authority(ca: &PrivateKey, hosts: &str) -> HostCa {
+    HostCa { hosts: vec![hosts.to_owned()], public_key: ca.public_key().to_openssh().unwrap() }
+}
+
+/// Gives the host a certificate by `ca`, from a while ago to `left` seconds from now.
+fn certify(settings: &mut Settings, ca: &PrivateKey, key: &PublicKey, left: i64) {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let until = now.checked_add_signed(left).unwrap();
+    let mut builder = Builder::new(vec![1; 16], key.key_data().clone(), now - 7200, until).unwrap();
+    builder.cert_type(CertType::Host).unwrap().valid_principal("127.0.0.1").unwrap();
+    settings.host_certificates = vec![builder.sign(ca).unwrap()];
+}
+
+/// The call that adds the machine as `id`, where no key is named.
+fn unpinned(rig: &Rig, id: &str) -> Value {
+    let mut call = rig.adding(id);
+    call.as_object_mut().unwrap().remove("host_key_fp");
+    call
+}
+
+#[tokio::test]
+async fn a_machine_that_an_authority_speaks_for_is_registered_without_a_key() {
+    let ca = new_key();
+    let rig = rig_with(Arc::new(SystemResolver), |settings, key| {
+        certify(settings, &ca, key, 3600);
+        settings.says.lock().unwrap().identification = Some("SSH-2.0-Lab_1".to_owned());
+        vec![authority(&ca, "127.0.0.*")]
+    })
+    .await;
+    let mut preview = unpinned(&rig, "web");
+    preview["dry_run"] = json!(true);
+    let answer = rig.call("target_register", preview).await;
+    let by = ca.public_key().fingerprint(russh::keys::HashAlg::Sha256).to_string();
+    assert_eq!(answer.data()["host"]["certified"], json!([format!("{} by {by}", rig.pin)]), "{}", answer.body);
+    let again = rig.agreed(&unpinned(&rig, "web")).await;
+    let done = rig.call("target_register", again).await;
+    assert_eq!(done.content()["changed"], true, "{}", done.body);
+    // What it says of itself was seen by then, and is kept with it.
+    let kept = rig.gateway.store().greeting("web").await.unwrap().unwrap();
+    assert_eq!((kept.identification.as_str(), kept.banner_sha256), ("SSH-2.0-Lab_1", None));
+    eventually("the target is in force", async || rig.is_there("web").await).await;
+    let inspected = rig.call("host_inspect", json!({"target": "web"})).await;
+    let records = rig.gateway.records_of(&inspected).await;
+    let wire = &records.last().unwrap()["exec"][0]["wire"];
+    assert_eq!((&wire["host_trust"], &wire["host_authority"]), (&json!("certificate"), &json!(by)), "{records:?}");
+    let tested = on_host(&rig.gateway, "POST", "/api/v1/targets/web/test", Some(json!({}))).await.body;
+    assert_eq!((&tested["host_trust"], &tested["host_authority"]), (&json!("certificate"), &json!(by)), "{tested}");
+    let pinned = on_host(&rig.gateway, "POST", "/api/v1/targets/seed/test", Some(json!({}))).await.body;
+    assert_eq!(pinned["host_trust"], "certificate", "a certificate counts before a pin: {pinned}");
+    // Taken out, nothing of it is kept.
+    let removal = json!({"action": "remove", "id": "web", "dry_run": false, "reason": "it is gone"});
+    let again = rig.agreed(&removal).await;
+    assert_eq!(rig.call("target_register", again).await.content()["changed"], true);
+    assert_eq!(rig.gateway.store().greeting("web").await.unwrap(), None);
+    rig.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_without_a_certificate_that_counts_needs_a_key() {
+    let (ca, other) = (new_key(), new_key());
+    for (by, hosts, left, why) in [
+        (Some(&ca), "10.*", 3600, "as the machine itself shows it"),
+        (Some(&ca), "127.*", -60, "host_certificate_invalid"),
+        (Some(&other), "127.*", 3600, "host_certificate_invalid"),
+        (None, "127.*", 3600, "host_key_unknown"),
+    ] {
+        let rig = rig_with(Arc::new(SystemResolver), |settings, key| {
+            if let Some(by) = by {
+                certify(settings, by, key, left);
+            }
+            vec![authority(&ca, hosts)]
+        })
+        .await;
+        for dry_run in [true, false] {
+            let mut call = unpinned(&rig, "web");
+            call["dry_run"] = json!(dry_run);
+            let answer = rig.call("target_register", call).await;
+            assert_eq!(answer.code(), "invalid_arguments", "{}", answer.body);
+            let told = answer.body.to_string();
+            assert!(told.contains("host_key_fp") && told.contains(why), "{why}: {told}");
+        }
+        let looked = rig.sshd.seen.connections.load(Ordering::SeqCst) > 0;
+        assert_eq!(looked, hosts == "127.*", "a host that no authority covers is not even asked");
+        assert_eq!(rig.gateway.store().pending_approvals(None).await.unwrap().0, 0, "nobody was asked");
+        rig.gateway.stop().await;
+    }
+}
+
+/// Knows one name, which no other resolver does.
+struct Knows;
+
+impl Resolver for Knows {
+    fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, std::io::Result<Vec<IpAddr>>> {
+        let known = (name == "web.invalid").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        std::future::ready(Ok(known.into_iter().collect())).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_machine_is_looked_for_where_the_gateways_resolver_says() {
+    let rig = rig_with(Arc::new(Knows), |_, _| Vec::new()).await;
+    let mut call = rig.adding("web");
+    (call["dry_run"], call["spec"]["connection"]["host"]) = (json!(true), json!("web.invalid"));
+    let answer = rig.call("target_register", call.clone()).await;
+    assert_eq!(answer.data()["host"]["enrolled"], json!([rig.pin]), "{}", answer.body);
+    call["spec"]["connection"]["host"] = json!("localhost");
+    assert_eq!(rig.call("target_register", call).await.code(), "unreachable");
     rig.gateway.stop().await;
 }
 
@@ -203,7 +342,7 @@ async fn a_target_whose_jump_host_is_not_there_is_not_reached_directly() {
     assert_eq!(answer.code(), "jump_unusable", "{}", answer.body);
     let tested = on_host(&rig.gateway, "POST", "/api/v1/targets/cut-off/test", Some(json!({}))).await;
     assert_eq!((tested.status, &tested.body["code"]), (200, &json!("jump_unusable")), "{}", tested.body);
-    assert_eq!(rig.sshd.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(rig.sshd.seen.connections.load(Ordering::SeqCst), 0);
     rig.gateway.stop().await;
 }
 
@@ -228,7 +367,7 @@ async fn people_test_and_scan_on_the_gateways_own_host_only() {
         let answer = on_host(&rig.gateway, "POST", path, Some(body)).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
-    let connections = || rig.sshd.seen.connections.load(std::sync::atomic::Ordering::SeqCst);
+    let connections = || rig.sshd.seen.connections.load(Ordering::SeqCst);
     let before = connections();
     for (path, body) in [("/api/v1/targets/seed/test", json!({})), ("/api/v1/targets/scan", look)] {
         let answer = rig.bob.post(path, body).await;

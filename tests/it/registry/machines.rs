@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
 use russh::keys::{PrivateKey, ssh_key::LineEnding};
@@ -19,7 +20,7 @@ use tailops::{
 use crate::{
     harness::eventually,
     served::{Place, Served},
-    sshd::{Settings, Sshd, new_key, pin_of},
+    sshd::{Says, Settings, Sshd, new_key, pin_of},
 };
 
 const CONFIG: &str = "data_dir = \"DATA\"\nnode.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\n[engagements.default]\n\
@@ -30,6 +31,7 @@ struct Rig {
     place: Place,
     service: Served,
     sshd: Sshd,
+    says: Arc<Mutex<Says>>,
     host_key: PrivateKey,
     key: PathBuf,
 }
@@ -40,9 +42,12 @@ impl Rig {
         let (host_key, login) = (new_key(), new_key());
         let key = place.beside("login_key", &login.to_openssh(LineEnding::LF).unwrap());
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let sshd = Sshd::start(Settings::new(&host_key, login.public_key())).await;
+        let settings = Settings::new(&host_key, login.public_key());
+        let says = settings.says.clone();
+        says.lock().unwrap().identification = Some("SSH-2.0-Before_1".to_owned());
+        let sshd = Sshd::start(settings).await;
         let service = Served::start(&place).await;
-        Self { place, service, sshd, host_key, key }
+        Self { place, service, sshd, says, host_key, key }
     }
 
     fn port(&self) -> String {
@@ -100,7 +105,8 @@ async fn a_machine_is_added_with_the_key_that_it_shows_and_no_other() {
     assert_eq!(said, format!("enrolled   {pin} (shown by the host)\nadded      web\n"));
     let shown = rig.place.said(&["target", "show", "web"]).await;
     assert!(shown.contains(&format!("\"host_keys\":[\"{pin}\"]")), "{shown}");
-    // In force at once, and really reached.
+    // In force at once, and really reached. What it said while it was added is what it is expected to say.
+    rig.says.lock().unwrap().identification = Some("SSH-2.0-After_2".to_owned());
     let token = rig.place.token("default").await;
     let inspect = async || rig.service.call(&token, "target_inspect", json!({"target": "web"})).await;
     eventually("the target is in force", async || inspect().await.code() != "unknown_target").await;
@@ -121,6 +127,13 @@ async fn a_machine_is_added_with_the_key_that_it_shows_and_no_other() {
         (2, &json!([pin]), &json!(true))
     );
     assert_eq!(added[1]["args"]["seen"], false);
+    let alerts: Vec<&Value> = records.iter().filter(|record| record["kind"] == "alert").collect();
+    let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+    assert_eq!((&alert["code"], &alert["target"]), (&json!("host_identification_changed"), &json!("web")));
+    assert_eq!(
+        (&alert["args"]["enrolled"], &alert["args"]["shown"]),
+        (&json!(["SSH-2.0-Before_1"]), &json!("SSH-2.0-After_2"))
+    );
     rig.service.stop().await;
 }
 
@@ -134,6 +147,7 @@ async fn scanning_trusts_nothing_and_tells_what_changed() {
     assert!(rig.sshd.seen.logins.lock().unwrap().is_empty(), "nobody logged in");
     let found: Value = serde_json::from_str(&rig.place.said(&["target", "scan", &place, "--json"]).await).unwrap();
     assert_eq!((&found["keys"][0]["fingerprint"], &found["keys"][0]["state"]), (&json!(fingerprint), &Value::Null));
+    assert_eq!(found["identification"], "SSH-2.0-Before_1");
     assert_eq!(rig.place.said(&["target", "export"]).await, "version: \"1.0\"\ntargets: {}\n");
     rig.place.said(&rig.adding("web", &port, &["--host-key", &fingerprint])).await;
     assert!(rig.place.said(&["target", "scan", "web"]).await.contains("enrolled"));

@@ -18,6 +18,10 @@ use crate::{
 };
 
 async fn looked(port: u16, limit: Duration) -> Result<Vec<ScannedKey>, SshFault> {
+    scanned_at(port, limit).await.map(|scan| scan.keys)
+}
+
+async fn scanned_at(port: u16, limit: Duration) -> Result<Scan, SshFault> {
     let node = Loopback::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
     scan(&node, "127.0.0.1", port, limit).await
 }
@@ -29,8 +33,10 @@ async fn every_type_of_key_is_seen_and_nobody_logs_in() {
     let ecdsa = PrivateKey::random(&mut rand::rng(), Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 }).unwrap();
     let keys = [new_key(), ecdsa];
     let settings = Settings { host_keys: keys.to_vec(), ..Settings::new(&keys[0], new_key().public_key()) };
+    settings.says.lock().unwrap().identification = Some("SSH-2.0-Old_1.0\tpatched".to_owned());
     let sshd = Sshd::start(settings).await;
-    let seen = looked(sshd.address.port(), LIMIT).await.unwrap();
+    let Scan { keys: seen, identification } = scanned_at(sshd.address.port(), LIMIT).await.unwrap();
+    assert_eq!(identification.as_deref(), Some("SSH-2.0-Old_1.0\\tpatched"));
     let pins: Vec<_> = seen.iter().map(|key| format!("{} {}", key.fingerprint, key.algorithm)).collect();
     assert_eq!(pins, keys.iter().map(|key| pin_of(key.public_key())).collect::<Vec<_>>());
     assert_eq!(seen[0].public_key, keys[0].public_key().to_openssh().unwrap());

@@ -89,13 +89,40 @@ async fn another_engagement_gets_a_connection_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_forgotten_target_is_connected_to_anew() {
-    let rig = rig(|_, _| {}).await;
+async fn what_was_revoked_counts_at_once_for_connections_that_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("revoked");
+    fs::write(&list, "# nobody\n").unwrap();
+    let mut rig = rig_with(config::Ssh { revoked_keys: Some(list.clone()), ..settings() }, |_, _| {}).await;
+    let pin = rig.connection().host_keys[0].fingerprint.clone();
+    for _ in 0..3 {
+        assert_eq!(rig.echo().await, DONE);
+    }
+    assert_eq!(rig.connections(), (1, 1));
+    // What says the same in other words changes nothing.
+    fs::write(&list, "# nobody yet\n").unwrap();
     assert_eq!(rig.echo().await, DONE);
-    rig.ssh.forget(&rig.target.id);
-    eventually("the old connection was kept", || rig.connections() == (1, 0)).await;
+    assert_eq!(rig.connections(), (1, 1));
+    fs::write(&list, format!("{pin}\n")).unwrap();
+    assert_eq!(code(&rig.echo().await), "host_key_revoked");
+    eventually("the old connection was kept", || rig.connections() == (2, 0)).await;
+    fs::remove_file(&list).unwrap();
+    assert_eq!(code(&rig.echo().await), "revocation_unreadable");
+    assert_eq!(rig.sshd.seen.commands.lock().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn whom_to_trust_is_worked_out_once_for_a_connection_and_anew_where_anything_changed() {
+    let mut rig = rig(|_, _| {}).await;
+    let by = attribution();
+    let trust = |rig: &Rig| Arc::clone(&Way::of(&rig.ssh, &rig.target, &by).unwrap().key.trust);
     assert_eq!(rig.echo().await, DONE);
-    assert_eq!(rig.connections().0, 2);
+    let first = trust(&rig);
+    assert_eq!(rig.echo().await, DONE);
+    assert!(Arc::ptr_eq(&trust(&rig), &first));
+    rig.connection().host_keys.push(pin_of(new_key().public_key()).parse().unwrap());
+    let second = trust(&rig);
+    assert!(*second != *first);
 }
 
 #[tokio::test]

@@ -281,12 +281,12 @@ async fn every_channel_that_a_host_opens_is_refused_and_the_command_goes_on() {
 }
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<HostAlarm>>);
+pub(super) struct Heard(pub(super) Mutex<Vec<HostAlarm>>);
 
 impl Alarms for Heard {
-    fn raise(&self, alarm: HostAlarm) -> BoxFuture<'_, ()> {
+    fn raise(&self, alarm: HostAlarm) -> BoxFuture<'_, bool> {
         self.0.lock().unwrap().push(alarm);
-        std::future::ready(()).boxed()
+        std::future::ready(true).boxed()
     }
 }
 
@@ -358,7 +358,10 @@ async fn a_certificate_lets_a_host_in_that_has_no_pin_until_it_is_revoked() {
     let rig = trusting(rig);
     assert_eq!(rig.refused().await.0, "revocation_unreadable");
     fs::write(&list, "# nobody\n").unwrap();
-    assert_eq!(rig.run(&Script::new(&ECHO, ["x"])).await.outcome, StepOutcome::Exited(3));
+    let output = rig.run(&Script::new(&ECHO, ["x"])).await;
+    assert_eq!(output.outcome, StepOutcome::Exited(3));
+    let by = ca.public_key().fingerprint(HashAlg::Sha256).to_string();
+    assert_eq!(output.wire.unwrap().trust, HostTrust::Certificate(by));
     assert!(heard.0.lock().unwrap().is_empty());
     fs::write(&list, format!("serial: {} 0\n", ca.public_key().fingerprint(HashAlg::Sha256))).unwrap();
     let rig = trusting(rig);

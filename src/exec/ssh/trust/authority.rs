@@ -29,13 +29,14 @@ impl Authority {
     }
 }
 
-/// Until when `certificate` proves the host, at `now`; an error says why it does not. None is for ever.
+/// By which authority `certificate` proves the host, at `now`, and until when; an error says why it does not. None is for
+/// ever.
 pub(super) fn judge(
     certificate: &Certificate,
     authorities: &[Authority],
     (host, port): (&str, u16),
     now: Timestamp,
-) -> Result<Option<Timestamp>, String> {
+) -> Result<(String, Option<Timestamp>), String> {
     let signer = certificate.signature_key().fingerprint(HashAlg::Sha256);
     if !authorities.iter().any(|authority| authority.fingerprint == signer) {
         return Err(format!("it was made by {signer}, which is no authority for this host"));
@@ -70,7 +71,7 @@ pub(super) fn judge(
         let of = if principals.is_empty() { "nobody in particular".to_owned() } else { principals.join(", ") };
         return Err(format!("it is for {}, not for {host}", algorithms::printable(&of, SHOWN)));
     }
-    Ok(time(certificate.valid_before()))
+    Ok((signer.to_string(), time(certificate.valid_before())))
 }
 
 /// A time of a certificate; none where it is beyond the calendar, as "for ever" is.

@@ -105,7 +105,12 @@ impl World {
     }
 
     fn check(&self, shown: impl Into<PublicKeyOrCertificate>) -> Result<Proven, SshFault> {
-        Trust::of(&self.settings, &self.connection, &self.status)?.check(&shown.into(), now())
+        self.trust()?.check(&shown.into(), now())
+    }
+
+    fn trust(&self) -> Result<Trust, SshFault> {
+        let revoked = Revocations::in_file(self.settings.revoked_keys.clone()).now()?;
+        Trust::of(&self.settings, &self.connection, &self.status, revoked)
     }
 
     /// The code of the refusal, and its text.
@@ -132,7 +137,7 @@ fn only_the_very_key_that_was_pinned_counts() {
     let world = World::new().pinning(&key);
     assert_eq!(
         world.check(shown(&key)).unwrap(),
-        Proven { fingerprint: pin_of(key.public_key()).fingerprint, until: None }
+        Proven { fingerprint: pin_of(key.public_key()).fingerprint, trust: HostTrust::Pin, until: None }
     );
     let (code, text) = world.refuses(shown(&other));
     assert_eq!(code, "host_key_mismatch");
@@ -156,7 +161,8 @@ fn a_key_of_another_type_is_another_key() {
 #[test]
 fn the_network_map_speaks_for_the_node_of_the_target_only() {
     let key = new_key();
-    assert!(World::new().on_the_tailnet("n1", &key).check(shown(&key)).is_ok());
+    let proven = World::new().on_the_tailnet("n1", &key).check(shown(&key)).unwrap();
+    assert_eq!(proven.trust, HostTrust::NetworkMap);
     assert_eq!(World::new().on_the_tailnet("n2", &key).refuses(shown(&key)).0, "host_key_unknown");
     let mut unnamed = World::new().on_the_tailnet("n1", &key);
     unnamed.connection.node = None;
@@ -283,9 +289,7 @@ fn a_host_that_should_show_a_certificate_and_shows_a_key_is_a_mismatch() {
 #[test]
 fn certificates_are_asked_for_where_an_authority_speaks_for_the_host() {
     let (ca, key) = (new_key(), new_key());
-    let offered = |world: &World| {
-        Trust::of(&world.settings, &world.connection, &world.status).unwrap().preferred().host_key_certificates.len()
-    };
+    let offered = |world: &World| world.trust().unwrap().preferred().host_key_certificates.len();
     assert_eq!(offered(&World::new().pinning(&key)), 0);
     assert_eq!(offered(&World::new().certified_by(&ca, &["db-*"])), 0);
     assert_eq!(offered(&World::new().certified_by(&ca, &["web-*"])), 6);
