@@ -12,12 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use reload::{Reload, registry_facts};
+pub use reload::{Reload, each_line, registry_facts};
 pub use report::{
     Wanted, approval_line, database_lines, directory_lines, disk_line, node_lines, peer_lines, tls_lines, wanted,
 };
 pub use rules::{RulesError, rules};
-pub use site::{catalogue, site_files};
+pub use site::{catalogue, site_files, site_policy};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

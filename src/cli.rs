@@ -256,7 +256,7 @@ fn say(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
-/// Writes a table: columns as wide as they must be, control characters made visible.
+/// Writes a table: columns as wide as they must be, what would steer a terminal made visible.
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     for line in columns(head, rows) {
@@ -267,9 +267,8 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Resu
 
 /// The lines of a table, the head first.
 fn columns(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
-    let visible = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
     let mut lines: Vec<Vec<String>> = vec![head.iter().map(|name| (*name).to_owned()).collect()];
-    lines.extend(rows.into_iter().map(|row| row.iter().map(|cell| visible(cell)).collect()));
+    lines.extend(rows.into_iter().map(|row| row.iter().map(|cell| visible::visible(cell)).collect()));
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or_default()).collect();
     let joined = lines.iter().map(|line| {

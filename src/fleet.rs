@@ -13,9 +13,9 @@ mod summary;
 
 pub use diff::{SectionChanges, differences};
 pub use facts::{Digest, Facts, Kept, Unreadable, facts_script, inventories, inventory_script};
-pub use health::{Finding, Health, Problem};
+pub use health::{Finding, Problem};
 pub use jobs::{FindTarget, JobFault, Jobs, LogLine, Opened};
-pub use known::{Attempt, Failed, Known, known_of};
+pub use known::{Attempt, Condition, Failed, Known, known_of, known_target};
 pub use registry::Registry;
 pub use snapshots::{Differences, MOST_SNAPSHOTS, Reading, compare};
 pub use stored::{read_rows, stored_targets};

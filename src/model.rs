@@ -60,7 +60,7 @@ pub use risk::{Effect, Risk};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use step::{QuoteError, Script, Step, Template, quote};
 pub use subtree::{Subtree, SubtreeError};
-pub use survey::{Inventory, SnapshotFilter, Survey};
+pub use survey::{Health, Inventory, SnapshotFilter, Survey};
 pub use target::{Connection, KeyReference, Registered, SudoPolicy, Target, TargetKind};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};
 pub use url::{HttpUrl, UrlFault, UrlRule};

@@ -31,8 +31,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 pub use trial::{HostCertificate, HostKey, HostKeys, Trial, Unseen};
 
-use self::answers::Answers;
 pub use self::answers::GatewayFacts;
+use self::{answers::Answers, survey::recalled};
 use crate::{
     approval::Approvals,
     audit::{Audit, Entry, Unrecorded},
@@ -199,7 +199,7 @@ impl Pipeline {
         );
         let job = Jobs::started_by(permit.operation()).filter(|_| changes);
         let attribution = call.attribution(caller);
-        let raw = match permit.operation().steps.first() {
+        let mut raw = match permit.operation().steps.first() {
             Some(Step::Gateway(Question::Survey(_))) => {
                 let never = CancellationToken::new();
                 let gone = if changes { &never } else { gone };
@@ -220,6 +220,10 @@ impl Pipeline {
         exec.extend(reply::executions(&raw));
         if let Some(outcome) = raw.outputs.last().and_then(StepOutput::unfinished) {
             return Err(CallError::Unfinished { outcome, changes, exec });
+        }
+        if tool.recalls() {
+            let known = recalled(self.answers.store(), (caller, &rules), &raw.operation, self.clock.now()).await?;
+            raw.outputs.push(StepOutput::Answer(known));
         }
         let content = match tool.render(&raw) {
             Ok(content) => content,

@@ -131,6 +131,12 @@ pub trait Tool: Sync {
         Some(arguments)
     }
 
+    /// Whether the answer shows what is known of the target besides what its steps gave: the last output is then what
+    /// the gateway remembers of it.
+    fn recalls(&self) -> bool {
+        false
+    }
+
     /// What a run is held to that people agreed to, by name: arguments that [`Self::settle`] pins, and what else of the
     /// world it wants to find again. Nothing for what only reads.
     fn rechecks(&self) -> &'static [&'static str] {

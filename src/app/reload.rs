@@ -162,6 +162,7 @@ impl Standing {
     }
 }
 
-fn each_line(problems: &impl std::fmt::Display) -> Vec<String> {
+/// Problems that were told together, each by itself.
+pub fn each_line(problems: &impl std::fmt::Display) -> Vec<String> {
     problems.to_string().lines().map(str::to_owned).collect()
 }

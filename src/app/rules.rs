@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use ring::digest;
 
-use super::site::{catalogue, site_files};
+use super::site::site_policy;
 use crate::{
     config::{Config, RootFault, SiteFile},
     fleet::Registry,
     model::{Target, TargetId, hex},
     pipeline::Rules,
-    policy::{Inventory, Policy, SitePolicy, SiteProblems, SiteSource},
+    policy::{Inventory, Policy, SitePolicy, SiteProblems},
 };
 
 /// Why a configuration makes no rules.
@@ -71,27 +71,11 @@ fn site(
     inventory: Option<Inventory<'_>>,
     now: Timestamp,
 ) -> Result<(SitePolicy, String), SiteProblems> {
-    let read;
-    let files: &[SiteFile] = match (&config.policy.files, &config.policy.directory) {
-        (Some(files), _) => files,
-        (None, Some(directory)) => {
-            read = site_files(directory)?;
-            &read
-        }
-        (None, None) => &[],
-    };
-    let site = SitePolicy::load(&SiteSource {
-        tools: &catalogue(),
-        files,
-        inventory,
-        time_zone: &config.policy.time_zone,
-        exceptions: &config.policy.exceptions,
-        now,
-    })?;
+    let (site, files) = site_policy(config, inventory, now)?;
     for warning in site.warnings() {
         tracing::warn!("{warning}");
     }
-    Ok((site, digest_of(config, files)))
+    Ok((site, digest_of(config, &files)))
 }
 
 fn assembled(config: &Config, targets: Vec<Target>, site: SitePolicy, config_sha256: String) -> Rules {

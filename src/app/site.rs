@@ -1,14 +1,17 @@
 //! What site policy is loaded from: the files of a directory and the facts of the catalogue. Judges nothing.
 
 use std::{
+    borrow::Cow,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
+
 use crate::{
-    config::SiteFile,
-    policy::{SiteProblems, ToolFacts},
+    config::{Config, SiteFile},
+    policy::{Inventory, SitePolicy, SiteProblems, SiteSource, ToolFacts},
     tools::{self, Kind},
 };
 
@@ -56,6 +59,29 @@ pub fn site_files(directory: &Path) -> Result<Vec<SiteFile>, SiteProblems> {
         Ok(SiteFile { name: path.display().to_string(), text })
     };
     paths.into_iter().map(read).collect()
+}
+
+/// The site's policy under `config`, and the files it was loaded from: those that `config` brings, else those of its
+/// directory, read now. `inventory` is what policies may name; none where that is not known.
+pub fn site_policy<'a>(
+    config: &'a Config,
+    inventory: Option<Inventory<'_>>,
+    now: Timestamp,
+) -> Result<(SitePolicy, Cow<'a, [SiteFile]>), SiteProblems> {
+    let files: Cow<'a, [SiteFile]> = match (&config.policy.files, &config.policy.directory) {
+        (Some(files), _) => files.into(),
+        (None, Some(directory)) => site_files(directory)?.into(),
+        (None, None) => Cow::default(),
+    };
+    let site = SitePolicy::load(&SiteSource {
+        tools: &catalogue(),
+        files: &files,
+        inventory,
+        time_zone: &config.policy.time_zone,
+        exceptions: &config.policy.exceptions,
+        now,
+    })?;
+    Ok((site, files))
 }
 
 /// Errors where everybody on this machine may write to `path`.

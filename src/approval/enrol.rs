@@ -160,7 +160,7 @@ impl Approvals {
     /// Whether `login` could use a key: something gives them the right to say yes, as far as is known now.
     pub async fn could_approve(&self, settings: &config::Approvals, login: &str) -> bool {
         let login = folded(login);
-        settings.approvers.iter().any(|named| folded(named) == login)
+        settings.names(&login)
             || people_of(&*self.node).await.iter().any(|other| other.folded() == login && is_approver(settings, other))
     }
 

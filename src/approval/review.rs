@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     Approvals, NotRecorded, Person, Place,
     glass::{UsedBy, event, is_line},
-    person::{blurred, folded},
+    person::blurred,
     right::Matter,
 };
 use crate::{
@@ -194,9 +194,7 @@ impl Closers {
             (None, _, Some(Grants::Rules(rules))) => rules
                 .iter()
                 .any(|rule| rule.approve.as_ref().is_some_and(|approves| approves.covers(Risk::Critical, None, ACT))),
-            (None, _, Some(Grants::Unrestricted) | None) => {
-                settings.approvers.iter().any(|login| folded(login) == person.folded())
-            }
+            (None, _, Some(Grants::Unrestricted) | None) => settings.names(person.login()),
         }
     }
 }

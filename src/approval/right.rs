@@ -142,9 +142,7 @@ impl Matter {
                         .as_ref()
                         .is_some_and(|approves| approves.covers(self.risk, self.segment.as_deref(), &self.tool))
             }),
-            (_, Some(Grants::Unrestricted) | None) => {
-                settings.approvers.iter().any(|login| folded(login) == person.folded())
-            }
+            (_, Some(Grants::Unrestricted) | None) => settings.names(person.login()),
         }
     }
 }
@@ -153,7 +151,7 @@ impl Matter {
 pub(super) fn is_approver(settings: &config::Approvals, person: &Person) -> bool {
     match person.grants() {
         Some(Grants::Rules(rules)) => rules.iter().any(|rule| rule.approve.is_some()),
-        Some(Grants::Unrestricted) | None => settings.approvers.iter().any(|login| folded(login) == person.folded()),
+        Some(Grants::Unrestricted) | None => settings.names(person.login()),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{Refusal, Surveyed};
@@ -17,26 +18,28 @@ use crate::{
 };
 
 /// How an event ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(description = "")]
+#[expect(missing_docs, reason = "comments of variants would go into every schema that clients read")]
 pub enum Status {
-    /// An intent: what comes is in another record.
+    // An intent: what comes is in another record.
     Pending,
-    /// Done.
+    // Done.
     Ok,
-    /// Tried, and it did not work.
+    // Tried, and it did not work.
     Failed,
-    /// Nothing ran: people are asked.
+    // Nothing ran: people are asked.
     Asked,
-    /// Refused: identity, token, policy or approval.
+    // Refused: identity, token, policy or approval.
     Denied,
-    /// Refused: too many.
+    // Refused: too many.
     Limited,
-    /// Refused: the arguments or the request are wrong.
+    // Refused: the arguments or the request are wrong.
     Invalid,
-    /// The caller went away before it ended.
+    // The caller went away before it ended.
     Cancelled,
-    /// The gateway stopped before the end was recorded.
+    // The gateway stopped before the end was recorded.
     Interrupted,
 }
 

@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::{
     Exit, block_on, colours, control, data_directory, environment, reload::named_directory, say, sources::Sources,
+    visible::visible,
 };
 use crate::{
     app::{
@@ -175,9 +176,4 @@ fn print(report: &Report) -> io::Result<()> {
         }
     }
     out.flush()
-}
-
-/// Names come from the network: what would steer a terminal is made visible.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

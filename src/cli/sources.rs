@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::{Exit, data_directory, environment::Environment, pin};
 use crate::{
-    app::site_files,
+    app::{each_line, site_files},
     config::{self, Config, Profile, SiteFile, read_registry},
     model::EngagementId,
     tools,
@@ -171,10 +171,6 @@ pub(super) fn register(config: &mut Config, path: &Path, bytes: &[u8]) -> Result
     config.register(targets).map_err(|id| {
         vec![format!("{}: target {id} is configured already: an id stands in one place only", path.display())]
     })
-}
-
-pub(super) fn each_line(problems: &impl std::fmt::Display) -> Vec<String> {
-    problems.to_string().lines().map(str::to_owned).collect()
 }
 
 /// The exit for these problems.

@@ -72,6 +72,14 @@ pub enum NotifyForm {
     Ntfy,
 }
 
+impl Approvals {
+    /// Whether `approvers` names `login`. Logins are the same that differ at most in the case of ASCII letters: a letter
+    /// that only looks like another, or that Unicode folds into it, is another letter.
+    pub fn names(&self, login: &str) -> bool {
+        self.approvers.iter().any(|named| named.eq_ignore_ascii_case(login))
+    }
+}
+
 impl Default for Approvals {
     fn default() -> Self {
         const fn times(count: u32) -> NonZeroU32 {

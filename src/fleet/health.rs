@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Facts;
+use crate::model::Health;
 
 /// File systems from here on are a finding, in percent.
 const FULL: u8 = 90;
@@ -57,35 +58,6 @@ impl Problem {
             Self::RebootNeeded => "reboot_needed",
             Self::ClockOff => "clock_off",
             Self::Stale => "stale",
-        }
-    }
-}
-
-/// How a target does, by its worst finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Health {
-    /// Nothing is wrong that is known of.
-    Ok,
-    /// Nothing is known of it, or only what is old.
-    Unknown,
-    /// Something wants to be looked at.
-    Warning,
-    /// Something does not work, or soon will not.
-    Critical,
-}
-
-impl Health {
-    /// Every word, best first.
-    pub const ALL: [Self; 4] = [Self::Ok, Self::Unknown, Self::Warning, Self::Critical];
-
-    /// The word used in arguments and replies.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Unknown => "unknown",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
         }
     }
 }

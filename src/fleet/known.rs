@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::{
-    Facts, Finding, Health, Problem,
+    Facts, Finding, Problem,
     health::{OLD, findings, health},
 };
 use crate::{
-    model::{EngagementId, TargetId},
+    model::{EngagementId, Health, TargetId},
     store::{FactRow, Store, StoreError},
 };
 
@@ -117,6 +118,58 @@ impl Known {
     }
 }
 
+/// How a target does at one moment, by what is known of it.
+#[derive(Debug)]
+pub struct Condition<'a> {
+    /// None where it was never tried.
+    pub known: Option<&'a Known>,
+    /// Everything that is wrong, worst first.
+    pub wrong: Vec<Finding>,
+    /// The word for it: a target of which nothing is known is `unknown`, not `ok`.
+    pub health: Health,
+}
+
+impl<'a> Condition<'a> {
+    /// At `now`.
+    pub fn of(known: Option<&'a Known>, now: Timestamp) -> Self {
+        let wrong = known.map(|known| known.wrong(now)).unwrap_or_default();
+        let health = if known.is_some() { health(&wrong) } else { Health::Unknown };
+        Self { known, wrong, health }
+    }
+
+    fn facts(&self) -> Option<&'a (Timestamp, Facts)> {
+        self.known?.facts.as_ref()
+    }
+
+    /// How old the newest facts are at `now`, in seconds; none where there are none.
+    pub fn age_s(&self, now: Timestamp) -> Option<i64> {
+        self.facts().map(|(taken_at, _)| now.as_second().saturating_sub(taken_at.as_second()).max(0))
+    }
+
+    /// As replies show it.
+    pub fn shown(&self, now: Timestamp) -> Map<String, Value> {
+        let facts = self.facts().map(|(_, facts)| facts);
+        let finding = |finding: &Finding| {
+            json!({
+                "problem": finding.problem.as_str(),
+                "health": finding.health.as_str(),
+                "what": finding.what,
+                "number": finding.number,
+                "since": finding.since,
+            })
+        };
+        let missing = |facts: &Facts| facts.missing.iter().map(|missing| missing.section.clone()).collect::<Vec<_>>();
+        Map::from_iter([
+            ("health".to_owned(), json!(self.health)),
+            ("platform".to_owned(), json!(facts.and_then(|facts| facts.platform.as_ref()))),
+            ("facts_at".to_owned(), json!(self.facts().map(|(taken_at, _)| taken_at))),
+            ("facts_age_s".to_owned(), json!(self.age_s(now))),
+            ("findings".to_owned(), self.wrong.iter().map(finding).collect()),
+            ("unknown".to_owned(), json!(facts.map(missing))),
+        ])
+    }
+}
+
 /// In a form whose order as text is that of time.
 fn stamp(at: Timestamp) -> String {
     format!("{at:.9}")
@@ -128,4 +181,15 @@ pub async fn known_of(store: &Store, engagement: &EngagementId) -> Result<BTreeM
     let rows = store.facts_of(engagement.as_str()).await?;
     let read = rows.iter().map(|row| Some((TargetId::from(row.target.as_str()), Known::read(row)?)));
     read.collect::<Option<_>>().ok_or(damaged)
+}
+
+/// What is known of one target of `engagement`; none where it was never tried.
+pub async fn known_target(
+    store: &Store,
+    engagement: &EngagementId,
+    target: &TargetId,
+) -> Result<Option<Known>, StoreError> {
+    let damaged = StoreError::Damaged { table: "fact", column: "facts" };
+    let row = store.fact(engagement.as_str(), target.as_str()).await?;
+    row.map(|row| Known::read(&row).ok_or(damaged)).transpose()
 }

@@ -9,88 +9,59 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Finding, Health, Known, Problem};
-use crate::model::{Target, TargetId};
+use super::{Condition, Known, Problem};
+use crate::model::{Health, Target, TargetId};
 
 /// The most groups of like targets, and of targets named in one.
 const NAMED: usize = 20;
 
-/// One target with what is wrong with it.
+/// One target with how it does.
 struct Line<'a> {
     target: &'a Target,
-    known: Option<&'a Known>,
-    wrong: Vec<Finding>,
-    health: Health,
+    condition: Condition<'a>,
 }
 
-impl<'a> Line<'a> {
-    fn new(target: &'a Target, known: Option<&'a Known>, now: Timestamp) -> Self {
-        let (wrong, health) = match known {
-            Some(known) => (known.wrong(now), known.health(now)),
-            None => (Vec::new(), Health::Unknown),
-        };
-        Self { target, known, wrong, health }
-    }
-
+impl Line<'_> {
     /// Worst first: the weightiest problem, then how bad it is and how much of it, then how many others, then by id.
     /// A target of which nothing is known stands before those that are well.
     fn rank(&self) -> impl Ord + use<> {
-        let first = self.wrong.first();
-        let problem = first.map(|finding| finding.problem).or(self.known.is_none().then_some(Problem::Stale));
+        let Condition { known, wrong, .. } = &self.condition;
+        let first = wrong.first();
+        let problem = first.map(|finding| finding.problem).or(known.is_none().then_some(Problem::Stale));
         (
             problem.is_none(),
             problem,
             first.map(|finding| Reverse((finding.health, finding.number))),
-            Reverse(self.wrong.len()),
+            Reverse(wrong.len()),
             self.target.id.clone(),
         )
     }
 
     fn shown(&self, now: Timestamp) -> Value {
-        let taken_at = self.known.and_then(|known| Some(known.facts.as_ref()?.0));
-        let facts = self.known.and_then(|known| Some(&known.facts.as_ref()?.1));
-        let findings: Vec<Value> = self
-            .wrong
-            .iter()
-            .map(|finding| {
-                json!({
-                    "problem": finding.problem.as_str(),
-                    "health": finding.health.as_str(),
-                    "what": finding.what,
-                    "number": finding.number,
-                    "since": finding.since,
-                })
-            })
-            .collect();
-        json!({
-            "id": self.target.id,
-            "health": self.health.as_str(),
-            "platform": facts.and_then(|facts| facts.platform.as_ref()),
-            "facts_at": taken_at,
-            "facts_age_s": taken_at.map(|taken_at| now.as_second().saturating_sub(taken_at.as_second()).max(0)),
-            "findings": findings,
-            "unknown": facts.map(|facts| facts.missing.iter().map(|missing| &missing.section).collect::<Vec<_>>()),
-        })
+        let mut shown = self.condition.shown(now);
+        shown.insert("id".to_owned(), self.target.id.as_str().into());
+        shown.into()
     }
 }
 
 /// How `targets` do at `now` by what is `known` of them: `limit` of them behind the first `skip`, worst first.
-pub fn summary(
-    targets: &[Arc<Target>],
-    known: &BTreeMap<TargetId, Known>,
+pub fn summary<'a>(
+    targets: &'a [Arc<Target>],
+    known: &'a BTreeMap<TargetId, Known>,
     now: Timestamp,
     (skip, limit): (u32, u32),
 ) -> Value {
-    let mut lines: Vec<Line<'_>> = targets.iter().map(|target| Line::new(target, known.get(&target.id), now)).collect();
+    let line = |target: &'a Arc<Target>| Line { target, condition: Condition::of(known.get(&target.id), now) };
+    let mut lines: Vec<Line<'_>> = targets.iter().map(line).collect();
     lines.sort_by_cached_key(Line::rank);
     let mut totals = Map::from_iter([("targets".to_owned(), Value::from(lines.len()))]);
     for health in Health::ALL {
-        let count = lines.iter().filter(|line| line.health == health).count();
+        let count = lines.iter().filter(|line| line.condition.health == health).count();
         totals.insert(health.as_str().to_owned(), count.into());
     }
     let mut problems = Map::new();
     for problem in Problem::ALL {
-        let has = |line: &&Line<'_>| line.wrong.iter().any(|finding| finding.problem == problem);
+        let has = |line: &&Line<'_>| line.condition.wrong.iter().any(|finding| finding.problem == problem);
         problems.insert(problem.as_str().to_owned(), lines.iter().filter(has).count().into());
     }
     let shown: Vec<Value> = lines.iter().skip(skip as usize).take(limit as usize).map(|line| line.shown(now)).collect();
@@ -110,7 +81,7 @@ pub fn summary(
 fn drift(lines: &[Line<'_>]) -> Vec<Value> {
     let mut platforms: BTreeMap<&str, BTreeMap<&str, BTreeSet<&TargetId>>> = BTreeMap::new();
     for line in lines {
-        let facts = line.known.and_then(|known| known.facts.as_ref()).map(|(_, facts)| facts);
+        let facts = line.condition.known.and_then(|known| known.facts.as_ref()).map(|(_, facts)| facts);
         let group =
             facts.and_then(|facts| Some((facts.platform.as_deref()?, facts.packages.as_ref()?.sha256.as_str())));
         if let Some((platform, digest)) = group {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalId, JobId, Jti, Operation, SnapshotFilter, Survey, Target, TargetId, Vote};
+use super::{ApprovalId, Health, JobId, Jti, Operation, SnapshotFilter, Survey, Target, TargetId, Vote};
 
 /// One question. Answered after policy allowed the operation it is part of, like any other step.
 #[derive(Clone, Debug)]
@@ -137,6 +137,8 @@ pub struct FleetFilter {
     pub segment: Option<String>,
     /// Is reached this way.
     pub kind: Option<String>,
+    /// Does so by what is known of it. Holds only in a list: a summary and a snapshot are of every health.
+    pub health: Option<Health>,
     /// Comes after this id: the cursor of the page before.
     pub after: Option<TargetId>,
     /// The most targets to return.

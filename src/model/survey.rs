@@ -42,6 +42,37 @@ pub enum Survey {
     },
 }
 
+/// How a target does, by its worst finding. The order is that of weight: best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(description = "")]
+#[expect(missing_docs, reason = "comments of variants would go into every schema that clients read")]
+pub enum Health {
+    // Nothing is wrong that is known of.
+    Ok,
+    // Nothing is known of it, or only what is old.
+    Unknown,
+    // Something wants to be looked at.
+    Warning,
+    // Something does not work, or soon will not.
+    Critical,
+}
+
+impl Health {
+    /// Every word, best first.
+    pub const ALL: [Self; 4] = [Self::Ok, Self::Unknown, Self::Warning, Self::Critical];
+
+    /// The word used in arguments and replies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unknown => "unknown",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// One part of what a snapshot keeps of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

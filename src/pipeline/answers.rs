@@ -17,7 +17,7 @@ use super::{
     people,
     registration::register,
     revocation::revoke,
-    survey::snapshots,
+    survey::{listed, snapshots},
 };
 use crate::{
     approval::Approvals,
@@ -25,12 +25,9 @@ use crate::{
     auth::{Authenticator, Caller},
     config,
     exec::{ExecError, Resolver},
-    fleet::{Jobs, Registry},
+    fleet::Jobs,
     limits::Limits,
-    model::{
-        AuditFilter, Clock, FleetFilter, Inquiry, Operation, Progress, Question, RawOutput, Step, StepOutput, TargetId,
-        hex,
-    },
+    model::{AuditFilter, Clock, Inquiry, Operation, Progress, Question, RawOutput, Step, StepOutput, TargetId, hex},
     policy::Permit,
     store::{Store, StoreError},
     tailnet::{Grant, Node},
@@ -111,7 +108,10 @@ impl Answers {
             Question::Revocation(jti) => revoke(&self.gateway, caller, &operation, jti, self.clock.now()).await?,
             Question::Policy(inquiry) => self.explain(caller, rules, inquiry),
             Question::Audit(filter) => self.records(&operation, filter).await?,
-            Question::Fleet(filter) => targets(&rules.registry, &operation, filter),
+            Question::Fleet(filter) => {
+                let now = self.clock.now();
+                listed(&self.gateway.store, (caller, rules), &operation, filter, now).await?
+            }
             Question::Registration(registration) => {
                 let now = self.clock.now();
                 register(&self.gateway, caller, rules, &operation, registration, now).await?
@@ -275,34 +275,4 @@ fn granted(caller: &Caller, rules: &Rules) -> Option<Vec<Value>> {
         json!({"scopes": rule.scopes, "targets": targets, "approve": rule.approve})
     };
     Some(holding.into_iter().map(described).collect())
-}
-
-fn targets(registry: &Registry, operation: &Operation, filter: &FleetFilter) -> Value {
-    let wanted = |is: Option<&str>, wanted: &Option<String>| wanted.is_none() || is == wanted.as_deref();
-    let selected: Vec<_> = registry
-        .targets_of(&operation.engagement)
-        .filter(|target| {
-            filter.tag.as_ref().is_none_or(|tag| target.tags.contains(tag))
-                && wanted(target.segment.as_deref(), &filter.segment)
-                && wanted(Some(target.kind.as_str()), &filter.kind)
-        })
-        .collect();
-    let total = selected.len();
-    let is_after = |id: &TargetId| filter.after.as_ref().is_none_or(|after| id > after);
-    let mut rest = selected.into_iter().filter(|target| is_after(&target.id));
-    let page: Vec<_> = rest.by_ref().take(filter.limit as usize).collect();
-    let next = rest.next().and(page.last()).map(|last| last.id.clone());
-    let entries: Vec<Value> = page
-        .into_iter()
-        .map(|target| {
-            json!({
-                "id": target.id,
-                "kind": target.kind,
-                "segment": target.segment,
-                "tags": target.tags,
-                "capabilities": target.capabilities,
-            })
-        })
-        .collect();
-    json!({"targets": entries, "total": total, "next_cursor": next})
 }

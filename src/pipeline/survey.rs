@@ -2,6 +2,7 @@
 //! What did not come in time is said to be missing; a slow or dead target holds up nobody but itself.
 
 mod compared;
+mod listed;
 mod reading;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::listed::{listed, recalled};
 use self::reading::{Party, Read, Wish};
 use super::{CallError, Pipeline, Rules, ToolCall};
 use crate::{

@@ -25,6 +25,12 @@ impl Store {
         Ok(rows.bind(engagement).fetch_all(&self.pool).await?)
     }
 
+    /// What is kept of one target of `engagement`.
+    pub async fn fact(&self, engagement: &str, target: &str) -> Result<Option<FactRow>, StoreError> {
+        let row = sqlx::query_as("SELECT * FROM fact WHERE engagement = ? AND target = ?");
+        Ok(row.bind(engagement).bind(target).fetch_optional(&self.pool).await?)
+    }
+
     /// Keeps `rows` in place of what was known of these targets, unless that is newer, and forgets the targets of
     /// `engagement` that are not among `there`.
     pub async fn keep_facts(&self, engagement: &str, rows: &[FactRow], there: &[&str]) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, approval_id, arguments, schema_of, within},
+    kit::{approval_id, arguments, schema_of, within},
 };
 use crate::model::{ApprovalFilter, Content, Effect, Operation, Question, RawOutput, Risk, Scope, Step};
 
@@ -140,14 +140,14 @@ impl Tool for ApprovalList {
             id: args.id.as_deref().map(|id| approval_id("id", id)).transpose()?,
             state: args.state.map(Standing::as_str),
             mine: args.mine,
-            after: args.cursor.as_deref().map(|id| approval_id("cursor", id)).transpose()?,
+            after: SPEC.place(args.cursor.as_ref(), |id| approval_id("cursor", id).ok())?,
             limit: args.limit,
         };
         SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Approvals(filter))])
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))
+        SPEC.page(raw)
     }
 }
 
@@ -165,8 +165,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(asked(json!({})), ApprovalFilter { mine: true, limit: 20, ..ApprovalFilter::default() });
-        let all = asked(json!({"mine": false, "state": "approved", "cursor": "ab12", "limit": 100}));
+        let all = asked(json!({"mine": false, "state": "approved", "cursor": "approval_list:ab12", "limit": 100}));
         assert_eq!((all.mine, all.state, all.limit), (false, Some("approved"), 100));
+        assert_eq!(all.after, Some("ab12".into()));
         rig::fits_budget(&ApprovalList);
     }
 }

@@ -7,9 +7,12 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, arguments, schema_of, within, words},
+    kit::{arguments, schema_of, within, words},
 };
-use crate::model::{AuditFilter, Content, Effect, Operation, Question, RawOutput, Risk, Scope, Step};
+use crate::{
+    audit::Status,
+    model::{AuditFilter, Content, Effect, Operation, Question, RawOutput, Risk, Scope, Step},
+};
 
 /// The tool.
 pub(super) struct AuditQuery;
@@ -27,7 +30,7 @@ struct Args {
     #[schemars(with = "String")]
     target: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    status: Vec<StatusName>,
+    status: Vec<Status>,
     /// RFC 3339, not before
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -46,20 +49,6 @@ struct Args {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     cursor: Option<String>,
-}
-
-#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum StatusName {
-    Pending,
-    Ok,
-    Asked,
-    Failed,
-    Denied,
-    Limited,
-    Invalid,
-    Cancelled,
-    Interrupted,
 }
 
 fn limit() -> u32 {
@@ -109,7 +98,6 @@ impl Tool for AuditQuery {
     fn plan(&self, raw: &Map<String, Value>, context: &PlanContext<'_>) -> Result<Operation, ToolError> {
         let args: Args = arguments(raw)?;
         within("limit", args.limit, 1..=200)?;
-        let unreadable = |_| ToolError::invalid("cursor", "must be next_cursor of the page before");
         let filter = AuditFilter {
             subject: args.subject.clone(),
             tool: args.tool.clone(),
@@ -118,13 +106,13 @@ impl Tool for AuditQuery {
             since: time("since", args.since.as_ref())?,
             until: time("until", args.until.as_ref())?,
             correlation_id: args.correlation_id.clone(),
-            before: args.cursor.as_ref().map(|cursor| cursor.parse::<u64>().map_err(unreadable)).transpose()?,
+            before: SPEC.place(args.cursor.as_ref(), |seq| seq.parse::<u64>().ok())?,
             limit: args.limit,
         };
         SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Audit(filter))])
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))
+        SPEC.page(raw)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, arguments, plain, schema_of, within},
+    kit::{arguments, plain, schema_of, within},
 };
 use crate::model::{CandidateFilter, Content, Effect, Operation, Question, RawOutput, Risk, Scope, Step};
 
@@ -106,20 +106,19 @@ impl Tool for FleetDiscover {
         let filter = CandidateFilter {
             tag: args.tag.clone(),
             online: args.online,
-            after: args.cursor.as_deref().map(place).transpose()?,
+            after: SPEC.place(args.cursor.as_ref(), place)?,
             limit: args.limit,
         };
         SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Candidates(filter))])
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))
+        SPEC.page(raw)
     }
 }
 
 /// The name and id that a cursor stands for.
-fn place(cursor: &str) -> Result<(String, String), ToolError> {
-    let place = cursor.rsplit_once(' ').filter(|(_, id)| !id.is_empty());
-    let (name, id) = place.ok_or_else(|| ToolError::invalid("cursor", "must be next_cursor of the page before"))?;
-    Ok((name.to_owned(), id.to_owned()))
+fn place(cursor: &str) -> Option<(String, String)> {
+    let (name, id) = cursor.rsplit_once(' ').filter(|(_, id)| !id.is_empty() && !id.contains(char::is_control))?;
+    Some((name.to_owned(), id.to_owned()))
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, arguments, schema_of, within},
+    kit::{arguments, schema_of, within},
 };
 use crate::model::{Content, Effect, JobFilter, JobId, Operation, Question, RawOutput, Risk, Step, is_job_id};
 
@@ -127,14 +127,14 @@ impl Tool for JobInspect {
             id: args.job_id.as_deref().map(|id| job_id("job_id", id)).transpose()?,
             wait_s: args.wait_s,
             lines: args.lines,
-            after: args.cursor.as_deref().map(|id| job_id("cursor", id)).transpose()?,
+            after: SPEC.place(args.cursor.as_ref(), |id| job_id("cursor", id).ok())?,
             limit: args.limit,
         };
         SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Jobs(filter))])
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))
+        SPEC.page(raw)
     }
 }
 

@@ -1,8 +1,11 @@
 //! What tools are made with: the specification, arguments that name their own faults, and the shared parts of plans.
 
+mod page;
+
 use std::{borrow::Cow, collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
 use jiff::Timestamp;
+pub(super) use page::targets;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};

@@ -7,12 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, arguments, plain, schema_of},
+    kit::{arguments, plain, schema_of, targets},
     rights::marked,
 };
-use crate::model::{
-    Content, Effect, FleetFilter, Inventory, Operation, Question, RawOutput, Risk, Scope, Step, Survey,
-};
+use crate::model::{Content, Effect, Inventory, Operation, Question, RawOutput, Risk, Scope, Step, Survey};
 
 /// The tool.
 pub(super) struct SnapshotCreate;
@@ -88,20 +86,14 @@ impl Tool for SnapshotCreate {
             return Err(ToolError::invalid("sections", "must name at least one section, or be left out"));
         }
         args.label.as_deref().map_or(Ok(()), |label| plain("label", label, 64))?;
-        let filter = FleetFilter {
-            tag: args.tag.clone(),
-            segment: args.segment.clone(),
-            kind: args.kind.clone(),
-            ..FleetFilter::default()
-        };
+        let filter = targets(args.tag.as_ref(), args.segment.as_ref(), args.kind.as_ref());
         let survey = Survey::Snapshot { filter, sections: args.sections.clone(), label: args.label.clone() };
         let operation = SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Survey(survey))])?;
         Ok(marked(operation, None, args.dry_run))
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        let page = Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))?;
-        let mut content = Content { changed: Some(!raw.operation.dry_run), ..page };
+        let mut content = Content { changed: Some(!raw.operation.dry_run), ..SPEC.page(raw)? };
         let dropped = content.data.get("dropped").and_then(Value::as_array).map_or(0, Vec::len);
         if dropped > 0 {
             content.warnings.push(format!("only so many are kept: the oldest ({dropped}) went for this one"));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
-    kit::{answer, arguments, plain, schema_of, within},
+    kit::{arguments, plain, schema_of, within},
     snapshot_diff::snapshot_id,
 };
 use crate::model::{Content, Effect, Operation, Question, RawOutput, Risk, Scope, SnapshotFilter, Step};
@@ -81,14 +81,14 @@ impl Tool for SnapshotList {
         args.label.as_deref().map_or(Ok(()), |label| plain("label", label, 64))?;
         let filter = SnapshotFilter {
             label: args.label.clone(),
-            before: args.cursor.as_deref().map(|cursor| snapshot_id("cursor", cursor)).transpose()?,
+            before: SPEC.place(args.cursor.as_ref(), |id| snapshot_id("cursor", id).ok())?,
             limit: args.limit,
         };
         SPEC.operation(context, None, &args, vec![Step::Gateway(Question::Snapshots(filter))])
     }
 
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
-        Content::page(answer(raw)?.clone()).ok_or_else(|| ToolError::unreadable("not a page"))
+        SPEC.page(raw)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `target_inspect`: one target as the registry knows it and as it answers now. Never changes anything, and asks sudo
+//! `target_inspect`: one target as the registry knows it, as it answers now and as it did when it was last read. Never changes anything, and asks sudo
 //! only where the target's policy lets it be used.
 
 use std::time::Duration;
@@ -9,11 +9,13 @@ use serde_json::{Map, Value};
 
 use super::{
     Kind, PlanContext, Spec, Tool, ToolError,
+    fleet_summarize::Condition,
     kit::{Host, arguments, data, schema_of, script},
     procfs::{Parts, capped, pairs},
 };
 use crate::model::{
-    Connection, Content, Effect, Operation, RawOutput, Risk, Scope, Script, Step, Target, TargetId, Template,
+    Connection, Content, Effect, Missing, Operation, RawOutput, Risk, Scope, Script, Step, StepOutput, Target,
+    TargetId, Template,
 };
 
 /// The tool.
@@ -31,6 +33,9 @@ struct Args {
 struct Data {
     registry: Registered,
     probe: Probe,
+    /// How it did when the fleet was last read; this call does not add to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<Condition>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -124,7 +129,7 @@ struct Systemd {
 const SPEC: Spec = Spec {
     name: "target_inspect",
     title: "Inspect a target",
-    help: "Shows one target: its registration (capabilities, file roots, limits, sudo policy) and a live probe (system, login user, systemd, journal access, programs present).",
+    help: "Shows one target: its registration (capabilities, file roots, limits, sudo policy) and a live probe (system, login user, systemd, journal access, programs present), health and findings as last read.",
     scopes: &[Scope::FleetRead],
     risk: Risk::Low,
     effect: Effect::Read,
@@ -186,13 +191,28 @@ impl Tool for TargetInspect {
         SPEC.operation(context, Some(target), &args, vec![Step::Script(script)])
     }
 
+    fn recalls(&self) -> bool {
+        true
+    }
+
     fn render(&self, raw: &RawOutput) -> Result<Content, ToolError> {
         let target = raw.operation.target.as_deref().ok_or_else(|| ToolError::unreadable("no target"))?;
         let output = script(raw, 0)?;
         let parts = Parts::of(output)?;
-        let data = data(&Data { registry: registered(target), probe: probe(&parts, output.duration) })?;
-        Ok(Content { partial: parts.missing(), truncated: output.stdout.dropped() > 0, ..Content::new(data) })
+        let mut partial = parts.missing();
+        let known = recalled(raw, &mut partial)?;
+        let data = data(&Data { registry: registered(target), probe: probe(&parts, output.duration), known })?;
+        Ok(Content { partial, truncated: output.stdout.dropped() > 0, ..Content::new(data) })
     }
+}
+
+/// What the gateway remembers; where the caller may not see it, `partial` says why.
+fn recalled(raw: &RawOutput, partial: &mut Vec<Missing>) -> Result<Option<Condition>, ToolError> {
+    let Some(StepOutput::Answer(answer)) = raw.outputs.get(1) else { return Ok(None) };
+    let refused = answer.get("refused").and_then(Value::as_str);
+    partial.extend(refused.map(|code| Missing { section: "known".to_owned(), reason: code.to_owned() }));
+    let known = answer.get("known").map(Condition::deserialize).transpose();
+    known.map_err(|error| ToolError::new("internal", format!("what is known cannot be shown: {error}")))
 }
 
 fn registered(target: &Target) -> Registered {

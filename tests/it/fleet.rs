@@ -1,6 +1,7 @@
 //! Reading a whole fleet in one call, over real SSH to hosts that are made up: what is told of it, who may be told, and
 //! what the dead ones cost the others.
 
+mod health;
 mod hosts;
 mod many;
 mod snapshots;
@@ -183,6 +184,7 @@ async fn fifty_hosts_are_told_worst_first_and_the_dead_hold_nobody_up() {
     assert_eq!((0..40).map(commands).collect::<Vec<_>>(), vec![1; 40]);
 
     who_may_be_told(&gateway).await;
+    health::of_fifty(&gateway, &hosts).await;
     gateway.stop().await;
 }
 

@@ -16,17 +16,7 @@ const CONFIG: &str = "data_dir = \"DATA\"\nnode.listen = \"127.0.0.1:0\"\nlog.fo
     [targets.here]\nkind = \"local\"\nengagement = \"default\"\ncapabilities = [\"system:admin\"]\n";
 
 /// The shape that predecessors documented.
-const SAMPLE: &str = r#"version: "1.0"
-targets:
-  web-server-01:
-    id: "web-server-01"
-    type: "remote"            # or "local"
-    executor: "ssh"           # local | ssh | docker | http
-    connection: {host: "192.168.1.100", port: 22, username: "admin", key_path: "${SSH_KEY_WEB_SERVER_01}", timeout: 30}
-    capabilities: ["system:read", "container:read", "network:read", "network:diag"]
-    constraints: {timeout: 60, concurrency: 2, sudo_policy: "limited"}   # none | limited | full
-    metadata: {hostname: "web-server-01", platform: "ubuntu-22.04", tags: ["web", "production", "ssh"]}
-"#;
+const SAMPLE: &str = include_str!("../../src/config/fixtures/registry.yaml");
 
 /// The same as a target that nothing reaches yet.
 fn engine() -> String {

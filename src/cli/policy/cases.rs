@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::{self, Write},
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use serde_saphyr::Spanned;
 
 use super::simulate::{self, Simulation};
 use crate::{
+    cli::columns,
     config::{GrantsMode, Tailnet},
     model::{ScopeSet, Strength, Subtree, SudoPolicy, Target, TargetKind},
     policy::Verdict,
@@ -356,21 +357,9 @@ impl Caller {
 
 /// The differences as a table.
 pub(super) fn table(file: &Path, differences: &[Difference]) -> String {
-    let head = ["case".to_owned(), "expected".to_owned(), "got".to_owned(), "by".to_owned()];
     let row = |difference: &Difference| {
         let Difference { line, name, expected, got, by } = difference;
-        [format!("{}:{line}: {name}", file.display()), expected.clone(), got.clone(), by.clone()]
+        vec![format!("{}:{line}: {name}", file.display()), expected.clone(), got.clone(), by.clone()]
     };
-    let rows: Vec<[String; 4]> = [head].into_iter().chain(differences.iter().map(row)).collect();
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths = [width(0), width(1), width(2)];
-    rows.iter().fold(String::new(), |mut text, [case, expected, got, by]| {
-        let [first, second, third] = widths;
-        let line = format!("{case:first$}  {expected:second$}  {got:third$}  {by}");
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{}{}", if text.is_empty() { "" } else { "\n" }, line.trim_end());
-        text
-    })
+    columns(&["case", "expected", "got", "by"], differences.iter().map(row)).join("\n")
 }

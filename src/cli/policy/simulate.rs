@@ -8,13 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::{
-    app::{catalogue, site_files},
+    app::site_policy,
     auth::{Binding, Claims},
     config::{Config, Files},
     fleet::Registry,
     model::{EngagementId, Operation, ProbeRules, ScopeSet, Subtree, Target, TargetId},
     pipeline::{explanation, unplanned},
-    policy::{Inventory, Judgement, Policy, SitePolicy, SiteProblems, SiteSource},
+    policy::{Inventory, Judgement, Policy, SiteProblems},
     tailnet::{Grants, Peer},
     tools::{self, PlanContext, ToolError},
 };
@@ -48,22 +48,11 @@ pub(super) struct Simulation {
 impl Simulation {
     /// The site that `config` describes.
     pub(super) fn of(config: &Config, complete: bool, now: Timestamp) -> Result<Self, SiteProblems> {
-        let files = match (&config.policy.files, &config.policy.directory) {
-            (Some(files), _) => files.clone(),
-            (None, directory) => directory.as_deref().map(site_files).transpose()?.unwrap_or_default(),
-        };
         let targets: Vec<Target> = config.targets.iter().chain(&config.registered).cloned().collect();
         let engagements: Vec<EngagementId> =
             config.engagements.iter().map(|engagement| engagement.id.clone()).collect();
         let inventory = Inventory { targets: &targets, engagements: &engagements };
-        let site = SitePolicy::load(&SiteSource {
-            tools: &catalogue(),
-            files: &files,
-            inventory: complete.then_some(inventory),
-            time_zone: &config.policy.time_zone,
-            exceptions: &config.policy.exceptions,
-            now,
-        })?;
+        let (site, _) = site_policy(config, complete.then_some(inventory), now)?;
         let engagements = config.engagements.iter().map(|engagement| (engagement.id.clone(), engagement.tools.clone()));
         let registry = Registry::new(targets);
         Ok(Self {

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Desk, row};
 use crate::{
-    cli::{Exit, say, sources::each_line},
+    app::each_line,
+    cli::{Exit, say},
     config::read_import,
     fleet::read_rows,
     model::{EngagementId, HostKeyPin, Target},

@@ -9,17 +9,7 @@ use super::*;
 use crate::model::ScopeSet;
 
 /// The shape that predecessors documented.
-const SAMPLE: &str = r#"version: "1.0"
-targets:
-  web-server-01:
-    id: "web-server-01"
-    type: "remote"            # or "local"
-    executor: "ssh"           # local | ssh | docker | http
-    connection: {host: "192.168.1.100", port: 22, username: "admin", key_path: "${SSH_KEY_WEB_SERVER_01}", timeout: 30}
-    capabilities: ["system:read", "container:read", "network:read", "network:diag"]
-    constraints: {timeout: 60, concurrency: 2, sudo_policy: "limited"}   # none | limited | full
-    metadata: {hostname: "web-server-01", platform: "ubuntu-22.04", tags: ["web", "production", "ssh"]}
-"#;
+const SAMPLE: &str = include_str!("../fixtures/registry.yaml");
 
 fn read_text(text: &str) -> Result<Vec<Target>, Problems> {
     let known = [EngagementId::from("default"), EngagementId::from("other")];

@@ -98,8 +98,7 @@ fn approves(settings: &config::Approvals, person: &Person) -> Option<Approving> 
             .collect();
         return (!rules.is_empty()).then_some(Approving::Rules(rules));
     }
-    let named = settings.approvers.iter().any(|login| folded(login) == person.folded());
-    named.then_some(Approving::Word(Configured::Configured))
+    settings.names(person.login()).then_some(Approving::Word(Configured::Configured))
 }
 
 fn texts<T: ToString>(ids: &BTreeSet<T>) -> Vec<String> {

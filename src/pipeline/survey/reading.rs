@@ -54,26 +54,6 @@ pub(super) struct Party<'a> {
 }
 
 impl Party<'_> {
-    /// The read of `target` that is part of this operation: judged and permitted by itself.
-    fn part(&self, target: Arc<Target>, scopes: &'static [Scope], steps: Vec<Step>) -> Operation {
-        Operation {
-            tool: self.operation.tool,
-            target: Some(target),
-            engagement: self.operation.engagement.clone(),
-            scopes,
-            effect: Effect::Read,
-            risk: Risk::Low,
-            raised: None,
-            asks: None,
-            dry_run: false,
-            reason: None,
-            moment: None,
-            arguments: self.operation.arguments.clone(),
-            places: Vec::new(),
-            steps,
-        }
-    }
-
     /// Why the caller may not see what needs `scopes` of `target`; none where it may.
     pub(super) fn refusal(
         &self,
@@ -81,9 +61,7 @@ impl Party<'_> {
         scopes: &'static [Scope],
         now: Timestamp,
     ) -> Option<&'static str> {
-        let operation = self.part(target.clone(), scopes, Vec::new());
-        let judgement = self.rules.policy.judge(self.caller.peer(), self.caller.token(), &operation, now);
-        (judgement.verdict() != Verdict::Pass).then(|| judgement.code())
+        refusal((self.caller, self.rules), self.operation, target, scopes, now)
     }
 
     pub(super) fn engagement(&self) -> &EngagementId {
@@ -95,8 +73,41 @@ impl Party<'_> {
     }
 }
 
-/// The targets of `engagement` that `filter` selects, by id.
-fn selected(registry: &Registry, engagement: &EngagementId, filter: &FleetFilter) -> Vec<Arc<Target>> {
+/// The read of `target` that is part of `whole`: judged and permitted by itself.
+fn part(whole: &Operation, target: Arc<Target>, scopes: &'static [Scope], steps: Vec<Step>) -> Operation {
+    Operation {
+        tool: whole.tool,
+        target: Some(target),
+        engagement: whole.engagement.clone(),
+        scopes,
+        effect: Effect::Read,
+        risk: Risk::Low,
+        raised: None,
+        asks: None,
+        dry_run: false,
+        reason: None,
+        moment: None,
+        arguments: whole.arguments.clone(),
+        places: Vec::new(),
+        steps,
+    }
+}
+
+/// Why `caller` may not see what needs `scopes` of `target`, as part of `whole`; none where it may.
+pub(super) fn refusal(
+    (caller, rules): (&Caller, &Rules),
+    whole: &Operation,
+    target: &Arc<Target>,
+    scopes: &'static [Scope],
+    now: Timestamp,
+) -> Option<&'static str> {
+    let operation = part(whole, target.clone(), scopes, Vec::new());
+    let judgement = rules.policy.judge(caller.peer(), caller.token(), &operation, now);
+    (judgement.verdict() != Verdict::Pass).then(|| judgement.code())
+}
+
+/// The targets of `engagement` that `filter` selects by what the registry says of them, by id.
+pub(super) fn selected(registry: &Registry, engagement: &EngagementId, filter: &FleetFilter) -> Vec<Arc<Target>> {
     let wanted = |is: Option<&str>, wanted: &Option<String>| wanted.is_none() || is == wanted.as_deref();
     let targets = registry.targets_of(engagement).filter(|target| {
         filter.tag.as_ref().is_none_or(|tag| target.tags.contains(tag))
@@ -147,7 +158,7 @@ impl Pipeline {
         if Instant::now() >= deadline {
             return Read::Refused("time_limit".to_owned());
         }
-        let operation = party.part(wish.target, wish.scopes, vec![Step::Script(wish.script)]);
+        let operation = part(party.operation, wish.target, wish.scopes, vec![Step::Script(wish.script)]);
         let permit = match rules.policy.decide(caller, operation, self.clock.now()) {
             Decision::Allow(permit, _) => permit,
             Decision::Ask(_) => return Read::Refused("approval_required".to_owned()),
