@@ -28,7 +28,7 @@ use crate::{
     auth::{Authenticator, KeyError},
     config::{ClearListener, Config},
     exec::{AuthorityFault, Credentials, Executors, Resolver, Ssh, SystemResolver},
-    fleet::{Jobs, stored_targets},
+    fleet::{Jobs, Rotations, Secrets, stored_targets},
     guard::{Guard, GuardLimits},
     http::{self, CONTROL, Certificates, Control, Desk, Front, Lines, Threads, TlsFault},
     limits::Limits,
@@ -159,6 +159,7 @@ impl App {
             .remembering(store.clone());
         let executors = Executors::new(config.exec, clock.clone()).resolving_by(resolver.clone()).reaching_by(ssh);
         let executors = Arc::new(executors);
+        let secrets = Arc::new(Secrets::of(config));
         let reached = TargetKind::ALL.into_iter().filter(|kind| executors.reaches(*kind)).collect();
         let webhooks = Arc::new(Webhooks::open(&config.approvals, clock.clone())?);
         let couriers = Arc::new(Couriers::open(&config.approvals, &webhooks, &clock, Pace::default())?);
@@ -172,10 +173,13 @@ impl App {
             store: store.clone(),
             couriers: couriers.clone(),
             rules: rules.clone(),
+            secrets: secrets.clone(),
             clock: clock.clone(),
             reached,
             started: (clock.now(), Instant::now()),
         });
+        let rotations =
+            Arc::new(Rotations::new((store.clone(), clock.clone()), executors.clone(), secrets.clone(), audit.clone()));
         let approvals = Approvals::open(store.clone(), node.clone(), clock.clone(), audit.clone()).await?;
         let approvals = Arc::new(approvals.telling(couriers.clone()));
         approvals.tell_of_open_ones().await?;
@@ -205,12 +209,14 @@ impl App {
                 resolver,
                 ssh: config.ssh.clone(),
                 store: store.clone(),
+                secrets,
                 authenticator: authenticator.clone(),
             }),
         }));
         let desk = Desk {
             approvals: approvals.clone(),
             pipeline: pipeline.clone(),
+            rotations,
             webhooks,
             couriers: couriers.clone(),
             rules: rules.clone(),

@@ -14,6 +14,7 @@ mod client;
 mod completions;
 mod config;
 mod control;
+mod credential;
 mod deny;
 mod dev_approver;
 mod doctor;
@@ -86,6 +87,9 @@ enum Command {
     /// Import, export and look at targets
     #[command(subcommand)]
     Target(target::Command),
+    /// See how old the gateway's own secrets are, and replace them
+    #[command(subcommand)]
+    Credential(credential::Command),
     /// Make, show and revoke tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -166,6 +170,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(arguments) => reload::run(directory, arguments),
         Command::Doctor(arguments) => doctor::run(directory, arguments),
         Command::Target(command) => target::run(directory, command),
+        Command::Credential(command) => credential::run(directory, command),
         Command::Token(command) => token::run(directory, command),
         Command::Approver(command) => approver::run(directory, command),
         Command::Audit(command) => audit::run(directory, command),

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod clear;
+mod credentials;
 mod files;
 mod fleet;
 mod guard;
@@ -38,6 +39,7 @@ use crate::model::{EngagementId, ProbeRules, Scope, ScopeSet, SudoPolicy, Target
 pub use approvals::{Approvals, Notify, NotifyForm, Webhook};
 pub use clear::ClearListener;
 pub(crate) use clear::may_be_private;
+pub use credentials::CredentialAges;
 pub use files::{Files, Places, RootFault};
 pub use fleet::{ID as ID_FORM, is_id};
 pub use guard::{Guard, PiiAction};
@@ -75,6 +77,8 @@ pub struct Config {
     pub exec: Exec,
     /// How targets are reached over SSH.
     pub ssh: Ssh,
+    /// How old the gateway's own secrets may grow.
+    pub credentials: CredentialAges,
     /// What is taken out of answers.
     pub guard: Guard,
     /// What probes may reach.
@@ -349,6 +353,7 @@ fn read(mut root: Section<'_>, tools: &[&str]) -> Config {
         sessions: settings::sessions(&mut root, profile),
         exec: settings::exec(&mut root),
         ssh: ssh::ssh(&mut root, profile),
+        credentials: credentials::credentials(&mut root, profile),
         files: files::read(&mut root),
         guard: guard::guard(&mut root),
         probe: probe::probe(&mut root, &engagements),
@@ -394,6 +399,7 @@ impl Config {
             sessions: Sessions::default(),
             exec: Exec::default(),
             ssh: Ssh::default(),
+            credentials: CredentialAges::default(),
             files: Files::default(),
             guard: Guard::default(),
             probe: probe::development(),

@@ -10,6 +10,7 @@ mod contract;
 mod group;
 mod launch;
 mod local;
+mod login_keys;
 mod probe;
 mod queue;
 mod ssh;
@@ -23,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::{local::Local, probe::Prober, queue::Queue};
 pub use self::{
+    login_keys::LoginKeyAct,
     probe::{Resolver, SystemResolver},
     ssh::{
-        Alarms, AuthorityFault, Credentials, HostAlarm, NotAList, RevokedKeys, Scan, ScannedCertificate, ScannedKey,
-        Ssh, SshFault, certified, greeting_at_enrolment, host_matches, public_key_of, scan,
+        Alarms, AuthorityFault, Credentials, HostAlarm, LoginKey, NotAList, RevokedKeys, Scan, ScannedCertificate,
+        ScannedKey, Ssh, SshFault, certified, greeting_at_enrolment, host_matches, public_key_of, scan,
     },
     unit::JobStop,
 };
@@ -82,6 +84,11 @@ trait Executor: Send + Sync {
 
     /// Runs a script to its end. Cancelling stops the command; dropping the future kills it.
     fn run<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput>;
+
+    /// The same on a connection of its own, which nobody else has or gets; where there are connections.
+    fn run_apart<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput> {
+        self.run(run)
+    }
 }
 
 /// One script to run.

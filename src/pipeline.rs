@@ -3,6 +3,7 @@
 
 mod answers;
 mod approved;
+mod credentials;
 mod error;
 mod explain;
 mod glass;

@@ -8,6 +8,7 @@ mod facts;
 mod greetings;
 mod inspection;
 mod jobs;
+mod key_rotations;
 mod leaves;
 mod meta;
 mod reloads;
@@ -26,6 +27,7 @@ pub use facts::FactRow;
 pub use greetings::GreetingRow;
 pub use inspection::{Inspection, Whole, enrolled, inspect};
 pub use jobs::JobRow;
+pub use key_rotations::KeyRotationRow;
 pub use leaves::{LeafReader, LeafRow, LeafWriter, StoredLeaf};
 pub use snapshots::{SectionRow, SnapshotRow};
 use sqlx::{

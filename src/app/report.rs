@@ -2,6 +2,7 @@
 //! [`state`] and [`node`] do not need a running gateway: the command line makes them where there is none.
 
 mod approvals;
+mod credentials;
 mod node;
 mod notifications;
 mod peers;
@@ -26,6 +27,7 @@ use crate::{
     approval::Couriers,
     audit::{Audit, strays},
     config::{Config, Node as NodeConfig, Tls},
+    fleet::Secrets,
     http::Certificates,
     model::{Clock, Line, Report, Subject, TargetKind},
     pipeline::RulesInForce,
@@ -51,6 +53,7 @@ pub(super) struct Facts {
     pub(super) store: Store,
     pub(super) couriers: Arc<Couriers>,
     pub(super) rules: Arc<RulesInForce>,
+    pub(super) secrets: Arc<Secrets>,
     pub(super) clock: Arc<dyn Clock>,
     /// The kinds of targets that can be operated.
     pub(super) reached: Vec<TargetKind>,
@@ -83,6 +86,7 @@ impl Facts {
         lines.push(approval_line(settings, peers.as_deref().ok(), signers.as_deref()));
         lines.extend(notifications::lines(&self.couriers.health()));
         lines.push(self.reviews().await);
+        lines.push(self.credentials(now).await);
         lines.push(self.sources(now).await);
         lines.extend(peers.map_or_else(|instead| vec![instead], |peers| peer_lines(&peers)));
         Report::new(true, lines)

@@ -86,6 +86,7 @@ fn assembled(config: &Config, targets: Vec<Target>, site: SitePolicy, config_sha
         probe: config.probe.clone(),
         files: config.files.clone(),
         approvals: config.approvals.clone(),
+        credentials: config.credentials,
         profile: config.profile.as_str(),
         config_sha256,
     }

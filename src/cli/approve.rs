@@ -112,7 +112,7 @@ pub(super) fn agreeable(view: &ApprovalView) -> anyhow::Result<()> {
 }
 
 /// Asks on the terminal; only `y` or `yes` is one.
-fn confirmed(ask: &str) -> io::Result<bool> {
+pub(super) fn confirmed(ask: &str) -> io::Result<bool> {
     let mut terminal = io::stderr().lock();
     write!(terminal, "{ask} [y/N] ")?;
     terminal.flush()?;

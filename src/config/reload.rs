@@ -1,5 +1,5 @@
-//! What a reload may change: profile, engagements, targets, site policy, probes, the types of files and who may approve.
-//! Every other setting is built into running parts, and a change of it needs a restart. A new setting does not compile here until somebody decided which it is.
+//! What a reload may change: profile, engagements, targets, site policy, probes, the types of files, who may approve and
+//! how old secrets may grow. Every other setting is built into running parts, and a change of it needs a restart. A new setting does not compile here until somebody decided which it is.
 
 use super::{Config, Exec, Http, Limits, Log, Node, Sessions};
 
@@ -25,6 +25,7 @@ impl Config {
             sessions,
             exec,
             ssh,
+            credentials: _,
             files,
             guard,
             probe: _,

@@ -107,6 +107,11 @@ impl Config {
         add("exec.max_stderr".into(), size(exec.max_stderr_bytes));
         add("exec.hard_output".into(), size(exec.hard_output_bytes));
         self.add_ssh(&mut add);
+        for (key, age) in [("ssh_key_max_age", self.credentials.ssh_key), ("max_age", self.credentials.other)] {
+            if let Some(age) = age {
+                add(format!("credentials.{key}"), time(age));
+            }
+        }
         self.add_rules(&mut add);
         self.add_approvals(&mut add);
         add("log.level".into(), quoted(&self.log.level));

@@ -33,7 +33,7 @@ pub use self::{
     alarm::{Alarms, HostAlarm},
     fault::SshFault,
     greeting::greeting_at_enrolment,
-    login::{AuthorityFault, Credentials, public_key_of},
+    login::{AuthorityFault, Credentials, LoginKey, public_key_of},
     scan::{Scan, ScannedCertificate, ScannedKey, certified, scan},
     trust::{NotAList, RevokedKeys, host_matches},
 };
@@ -85,7 +85,7 @@ impl Ssh {
         Self { greetings: Some(Greetings::kept_in(store)), ..self }
     }
 
-    async fn perform(&self, run: Run<'_>) -> ScriptOutput {
+    async fn perform(&self, run: Run<'_>, apart: bool) -> ScriptOutput {
         let started = Instant::now();
         let mut stdout = Capture::new(self.exec.max_stdout_bytes);
         let mut stderr = Capture::new(self.exec.max_stderr_bytes);
@@ -93,7 +93,7 @@ impl Ssh {
         let (outcome, wire) = match &launch {
             Err(error) => (StepOutcome::not_started(error.to_string()), None),
             Ok(_) if run.cancel.is_cancelled() => (StepOutcome::not_started("the call was cancelled"), None),
-            Ok(launch) => self.reach(&run, launch, [&mut stdout, &mut stderr]).await,
+            Ok(launch) => self.reach(&run, apart, launch, [&mut stdout, &mut stderr]).await,
         };
         let (argv_sha256, marker) = launch.map(|launch| (launch.line_sha256(), launch.marker)).unwrap_or_default();
         ScriptOutput {
@@ -108,17 +108,26 @@ impl Ssh {
         }
     }
 
-    /// Runs `launch` on a channel of a connection that `run` may use.
-    async fn reach(&self, run: &Run<'_>, launch: &Launch, captures: [&mut Capture; 2]) -> (StepOutcome, Option<Wire>) {
+    /// Runs `launch` on a channel of a connection that `run` may use, or of a new one that nobody else gets.
+    async fn reach(
+        &self,
+        run: &Run<'_>,
+        apart: bool,
+        launch: &Launch,
+        captures: [&mut Capture; 2],
+    ) -> (StepOutcome, Option<Wire>) {
         let never = |fault: &SshFault| StepOutcome::NotStarted { code: fault.code(), why: fault.to_string() };
         let way = match Way::of(self, run.target, run.attribution) {
             Ok(way) => way,
             Err(fault) => return (never(&fault), None),
         };
+        let open = async {
+            if apart { self.pool.channel_apart(self, &way).await } else { self.pool.channel(self, &way).await }
+        };
         let opened = tokio::select! {
             biased;
             () = run.cancel.cancelled() => return (StepOutcome::not_started("the call was cancelled"), None),
-            opened = self.pool.channel(self, &way) => opened,
+            opened = open => opened,
         };
         match opened {
             Err(fault) => (never(&fault), None),
@@ -147,7 +156,11 @@ impl Executor for Ssh {
     }
 
     fn run<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput> {
-        Box::pin(self.perform(run))
+        Box::pin(self.perform(run, false))
+    }
+
+    fn run_apart<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput> {
+        Box::pin(self.perform(run, true))
     }
 }
 

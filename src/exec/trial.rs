@@ -1,5 +1,6 @@
 //! The test of a target: connects, logs in and asks who that makes us. Needs no permit, as what follows a
-//! job in `unit.rs` needs none of its own; nothing else runs without one.
+//! job in `unit.rs` needs none of its own and what replaces login keys in `login_keys.rs` none; nothing else runs
+//! without one.
 
 use std::time::Duration;
 

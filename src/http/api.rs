@@ -3,6 +3,7 @@
 //! settled before, by [`super::people`] and [`super::control`]. Looks at no token.
 
 mod approvals;
+mod credentials;
 mod fault;
 mod keys;
 mod openapi;
@@ -32,6 +33,7 @@ use super::{
 use crate::{
     approval::{Approvals, Couriers, Webhooks},
     audit::Audit,
+    fleet::Rotations,
     model::{Clock, CorrelationId},
     pipeline::{Pipeline, RulesInForce},
     store::Store,
@@ -61,6 +63,8 @@ pub struct Desk {
     pub couriers: Arc<Couriers>,
     /// Tests targets.
     pub pipeline: Arc<Pipeline>,
+    /// Replaces login keys.
+    pub rotations: Arc<Rotations>,
     /// Records acts.
     pub audit: Arc<Audit>,
     /// The database.
@@ -103,6 +107,21 @@ fn routes() -> Vec<Route> {
             "/api/v1/targets/{id}/test",
             "connects to a target, logs in and changes nothing; on the gateway's own host only",
             targets::test,
+        ),
+        Route::get(
+            "/api/v1/credentials",
+            "the gateway's own secrets and how old they are; on the gateway's own host only",
+            credentials::list,
+        ),
+        Route::post(
+            "/api/v1/credentials/rotate",
+            "replaces a login key on every target that has it; on the gateway's own host only",
+            credentials::rotate,
+        ),
+        Route::get(
+            "/api/v1/credentials/rotations/{id}",
+            "how far the replacement of a login key is; on the gateway's own host only",
+            credentials::rotation,
         ),
         Route::callback::<webhooks::Said, _, _, _>(
             "/api/v1/webhooks/{name}",

@@ -83,6 +83,8 @@ subjects! {
     Notifications "notifications";
     /// Whether anybody still has to look at what was let through by breaking the glass.
     Reviews "reviews";
+    /// Whether a secret of the gateway is too old, or cannot be used.
+    Credentials "credentials";
     /// Bound tokens that came from elsewhere.
     Sources "sources";
     /// Who would be let in.

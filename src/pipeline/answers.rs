@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CallError, Rules,
+    CallError, Rules, credentials,
     explain::{explanation, unplanned},
     jobs,
     network::{candidates, own_node, peers},
@@ -25,7 +25,7 @@ use crate::{
     auth::{Authenticator, Caller},
     config,
     exec::{ExecError, Resolver},
-    fleet::Jobs,
+    fleet::{Jobs, Secrets},
     limits::Limits,
     model::{AuditFilter, Clock, Inquiry, Operation, Progress, Question, RawOutput, Step, StepOutput, TargetId, hex},
     policy::Permit,
@@ -49,6 +49,8 @@ pub struct GatewayFacts {
     pub ssh: config::Ssh,
     /// The database.
     pub store: Store,
+    /// Where its own secrets are.
+    pub secrets: Arc<Secrets>,
     /// Who is let in; told at once when a token is taken back.
     pub authenticator: Arc<Authenticator>,
 }
@@ -84,6 +86,11 @@ impl Answers {
     /// How the gateway is on the network.
     pub(super) fn node(&self) -> &dyn Node {
         &*self.gateway.node
+    }
+
+    /// What the gateway knows of itself.
+    pub(super) fn gateway(&self) -> &GatewayFacts {
+        &self.gateway
     }
 
     /// The database.
@@ -228,20 +235,7 @@ impl Answers {
             );
         }
         if wanted("ages") {
-            let keys: Vec<Value> = gateway
-                .store
-                .token_keys()
-                .await?
-                .into_iter()
-                .map(|key| {
-                    json!({
-                        "kind": "token_key",
-                        "id": key.key_id,
-                        "age_s": now.as_second() - key.created_at.as_second(),
-                        "retires": key.retires_at,
-                    })
-                })
-                .collect();
+            let keys = credentials::ages(gateway, rules, &operation.engagement, now).await?;
             about.insert("ages".into(), Value::from(keys));
         }
         if wanted("audit") {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::{Approvals, Files},
+    config::{Approvals, CredentialAges, Files},
     fleet::Registry,
     model::ProbeRules,
     policy::Policy,
@@ -25,6 +25,8 @@ pub struct Rules {
     pub files: Files,
     /// Who may say yes, and how they are asked.
     pub approvals: Approvals,
+    /// How old the gateway's own secrets may grow.
+    pub credentials: CredentialAges,
     /// The configuration's profile.
     pub profile: &'static str,
     /// Hex SHA-256 of the configuration.

@@ -21,6 +21,7 @@ mod cases;
 mod child;
 mod cli;
 mod clients;
+mod credentials;
 #[allow(dead_code, reason = "shared with the unit tests of the tailnet")]
 mod daemon;
 mod disk_full;

@@ -50,6 +50,10 @@ const INTO_PERMIT: (&str, &str) = (".into_permit(", "approval");
 /// What acts on the unit of a job without a permit of its own: for the one who knows that a permit started it.
 const ABOUT_JOBS: (&[&str], &str) = (&[".look_at_job(", ".stop_job("], "src/fleet/jobs");
 
+/// What changes login keys on targets without a permit: for the one who replaces them, at the word of somebody on the
+/// gateway's own host.
+const ABOUT_LOGIN_KEYS: (&[&str], &str) = (&[".act_on_login_key("], "src/fleet/rotation");
+
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "service"];
 
@@ -102,10 +106,12 @@ fn faults(files: &Files) -> Vec<String> {
             if calls && module_of(name).first().is_none_or(|own| own != module) {
                 faults.push(format!("{name}: only {module} may call `{call}…)`"));
             }
-            let (calls, home) = ABOUT_JOBS;
             let text = files.get(*name).map_or("", String::as_str);
-            if let Some(call) = calls.iter().find(|call| text.contains(**call)).filter(|_| !name.starts_with(home)) {
-                faults.push(format!("{name}: only {home} may call `{call}…)`"));
+            for (calls, home) in [ABOUT_JOBS, ABOUT_LOGIN_KEYS] {
+                if let Some(call) = calls.iter().find(|call| text.contains(**call)).filter(|_| !name.starts_with(home))
+                {
+                    faults.push(format!("{name}: only {home} may call `{call}…)`"));
+                }
             }
             about_imports(name, source, &mut faults);
         }

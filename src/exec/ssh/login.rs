@@ -3,6 +3,7 @@
 
 mod authority;
 mod key_file;
+mod new_key;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ use russh::{
 };
 
 pub(super) use self::authority::Purpose;
+pub use self::new_key::LoginKey;
 use self::{authority::Authority, key_file::Unusable};
 use super::{SshFault, handler::Handler};
 use crate::{

@@ -168,6 +168,19 @@ impl Pool {
         })
     }
 
+    /// An open channel by `way` on a connection of its own, which ends with the channel.
+    pub(super) async fn channel_apart(
+        &self,
+        ssh: &Ssh,
+        way: &Way<'_>,
+    ) -> Result<(Lease, Channel<client::Msg>), Arc<SshFault>> {
+        let session = Arc::new(self.apart(ssh, way).await.map_err(Arc::new)?);
+        let none = || Arc::new(SshFault::Busy("a connection without sessions"));
+        let lease = Lease::on(&session).ok_or_else(none)?;
+        let channel = session.channel().await.map_err(|error| Arc::new(error.into()))?;
+        Ok((lease, channel))
+    }
+
     /// A connection by `way` that is kept nowhere and counts among no others: for ending what runs on one that has no
     /// room left.
     pub(super) async fn apart(&self, ssh: &Ssh, way: &Way<'_>) -> Result<Session, SshFault> {

@@ -49,11 +49,11 @@ pub(super) async fn test(visit: Visit, _: Nothing) -> Result<Trial, Fault> {
     })
 }
 
-fn on_host(visit: &Visit) -> Result<(), Fault> {
+pub(super) fn on_host(visit: &Visit) -> Result<(), Fault> {
     if matches!(visit.person.place(), Place::Host { .. }) {
         return Ok(());
     }
-    let message = "targets are looked at on the gateway's own host only: run `tailops target` there";
+    let message = "this is for the gateway's own host only: run `tailops` there";
     Err(Refused::new(StatusCode::FORBIDDEN, "host_only", message).into())
 }
 

@@ -369,10 +369,25 @@ async fn people_test_and_scan_on_the_gateways_own_host_only() {
     }
     let connections = || rig.sshd.seen.connections.load(Ordering::SeqCst);
     let before = connections();
-    for (path, body) in [("/api/v1/targets/seed/test", json!({})), ("/api/v1/targets/scan", look)] {
+    let rotate = json!({"file": rig.key});
+    for (path, body) in [
+        ("/api/v1/targets/seed/test", json!({})),
+        ("/api/v1/targets/scan", look),
+        ("/api/v1/credentials/rotate", rotate.clone()),
+    ] {
         let answer = rig.bob.post(path, body).await;
         assert_eq!((answer.status, answer.code()), (403, "host_only"), "{}", answer.body);
     }
+    for path in ["/api/v1/credentials", "/api/v1/credentials/rotations/x"] {
+        let answer = rig.bob.get(path).await;
+        assert_eq!((answer.status, answer.code()), (403, "host_only"), "{}", answer.body);
+    }
+    let relative = on_host(&rig.gateway, "POST", "/api/v1/credentials/rotate", Some(json!({"file": "key"}))).await;
+    assert_eq!(relative.status, 400, "{}", relative.body);
+    let mut odd = rotate;
+    odd["act"] = json!("force");
+    let refused = on_host(&rig.gateway, "POST", "/api/v1/credentials/rotate", Some(odd)).await;
+    assert_eq!(refused.status, 400, "{}", refused.body);
     assert_eq!(connections(), before, "nothing was connected to");
     let records = rig.gateway.records().await;
     let of = |act: &str| records.iter().filter(|record| record["tool"] == act).count();

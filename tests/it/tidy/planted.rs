@@ -84,6 +84,7 @@ fn each_ban_finds_its_planted_violation() {
         ("src/policy.rs", "fn f() { tokio::spawn(g()); }", "policy may never name tokio"),
         ("src/mcp.rs", "fn f(p: P) { p.into_permit(\"me\", now()); }", "only approval may call"),
         ("src/pipeline.rs", "fn f(e: E) { e.look_at_job(t, j); }", "only src/fleet/jobs may call"),
+        ("src/pipeline.rs", "fn f(e: E) { e.act_on_login_key(t, a); }", "only src/fleet/rotation may call"),
         ("src/policy.rs", "use std::{fmt, fs::File};", "policy may never name std::fs"),
         ("src/policy.rs", "use std::net::IpAddr;", "policy may never name std::net"),
         ("src/policy.rs", "use ::sqlx::query;", "only store may name sqlx"),
