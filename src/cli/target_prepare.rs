@@ -131,9 +131,9 @@ fn needs(targets: &[Target], ssh: &config::Ssh, arguments: &Arguments) -> anyhow
         SudoPolicy::Full => vec![everything(&user)],
     };
     let behind: Vec<String> = targets.iter().filter_map(|other| way_to(other, id)).collect();
-    let (mut files, minted) = credential(reached, &user, ssh, arguments)?;
+    let (mut files, minted) = credential(reached, &user, ssh, &behind, arguments)?;
     files.push(File {
-        path: "/etc/ssh/sshd_config.d/50-tailops.conf",
+        path: script::CONFIGURATION,
         mode: "0644",
         content: script::sshd(&user, minted, &behind),
         why: "for this user alone: who may log in, and that logins run commands and nothing else".to_owned(),
@@ -181,11 +181,13 @@ fn way_to(other: &Target, id: &str) -> Option<String> {
     Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
-/// The files that let `user` log in, and whether by a certificate.
+/// The files that let `user` log in, and whether by a certificate. `behind` are the hosts that are reached through this
+/// one.
 fn credential(
     connection: &Connection,
     user: &str,
     ssh: &config::Ssh,
+    behind: &[String],
     arguments: &Arguments,
 ) -> anyhow::Result<(Vec<File>, bool)> {
     if let Some(certificate) = &connection.certificate {
@@ -207,6 +209,10 @@ fn credential(
             }
         };
         let mut options = "restrict".to_owned();
+        if !behind.is_empty() {
+            options += ",port-forwarding";
+            options.extend(behind.iter().map(|place| format!(",permitopen=\"{place}\"")));
+        }
         if !arguments.from.is_empty() {
             let networks: Vec<String> = arguments.from.iter().map(ToString::to_string).collect();
             options += &format!(",from=\"{}\"", networks.join(","));

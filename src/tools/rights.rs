@@ -53,14 +53,18 @@ pub(crate) fn missing_right(user: &str, command: &[&str]) -> ToolError {
         .hint(format!("add this line to sudoers on the target, and set its sudo to limited: {line}"))
 }
 
-/// The `sudoers(5)` line that allows exactly `command`. In arguments `\`, `,`, `:` and `=` are escaped there.
+/// The `sudoers(5)` line that allows exactly `command`. In arguments `,`, `:`, `=` and `#` are escaped there. They are
+/// patterns besides, where a `\` takes the meaning from what follows: one that is meant stands as four, two of which
+/// the file's reader leaves to the pattern.
 pub(super) fn sudoers_line(user: &str, command: &[&str]) -> String {
     let mut line = format!("{user} ALL=(root) NOPASSWD:");
     for word in command {
         line.push(' ');
         for c in word.chars() {
-            if "\\,:=".contains(c) {
-                line.push('\\');
+            match c {
+                '\\' => line.push_str(r"\\\"),
+                ',' | ':' | '=' | '#' | '*' | '?' | '[' | ']' | '!' => line.push('\\'),
+                _ => {}
             }
             line.push(c);
         }
@@ -84,7 +88,7 @@ mod tests {
     fn sudoers_lines_are_exact() {
         assert_eq!(
             sudoers_line("ops", &["/usr/bin/systemctl", "mask", "--", r"a:b\x2d,c=d.service"]),
-            r"ops ALL=(root) NOPASSWD: /usr/bin/systemctl mask -- a\:b\\x2d\,c\=d.service"
+            r"ops ALL=(root) NOPASSWD: /usr/bin/systemctl mask -- a\:b\\\\x2d\,c\=d.service"
         );
     }
 

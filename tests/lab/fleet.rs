@@ -9,6 +9,7 @@ mod jumps;
 mod logins;
 mod packages;
 mod power;
+mod prepared;
 mod races;
 mod reads;
 mod services;
@@ -18,7 +19,10 @@ mod summary;
 use std::{
     fs,
     path::PathBuf,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,7 +34,7 @@ use crate::{
     control::{DOMAIN, Owner},
     gateway::Gateway,
     host::{self, Host, keygen},
-    lab::{Lab, skipped, turn},
+    lab::{Lab, skipped, turn_under},
     node::{Mode, Node},
     policy::{self, PORT},
     site::host_section,
@@ -50,12 +54,18 @@ pub struct Fleet {
     token: String,
     /// How many records there were when the present test began.
     before: usize,
+    /// Entries of hosts that tests bring along and keep beyond their turn.
+    guests: Mutex<Vec<Value>>,
+    /// Whether a test has prepared a host for something else.
+    altered: AtomicBool,
 }
 
 /// The login user of every host.
 pub const USER: &str = "tailops";
 /// How long a call may take: as long as a step may, and what it takes to find that a host has gone.
 const LONG: Duration = Duration::from_secs(90);
+/// The units of the hosts' sudoers, which tests bring along.
+const UNITS: [&str; 4] = ["--unit", "lab", "--unit", "slow"];
 /// The only directory of files of every host.
 pub const FILES: &str = "/srv/files";
 
@@ -67,7 +77,7 @@ pub fn lend(work: impl FnOnce(&mut Fleet)) {
     if skipped(&MISSING, "test of hosts in the lab", host::missing) {
         return;
     }
-    let Some(lab) = turn() else { return };
+    let Some(lab) = turn_under(&policy()) else { return };
     // What a test that failed has left is put right before the next.
     let mut fleet = FLEET.lock().unwrap_or_else(PoisonError::into_inner);
     let fleet = fleet.get_or_insert_with(|| Fleet::start(lab.lab));
@@ -91,10 +101,11 @@ impl Fleet {
         keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "gateway", "-f", key_file(&ops).to_str().unwrap()]);
         let gateway = Gateway::start(&ops.machine, &host_section(&ops), &ssh_section(&ops));
         let token = gateway.mint(&["--scopes", "admin", "--bind", "tag:mcp-client", "--owner", "bob@example.com"]);
-        let fleet = Self { lab, ops, gateway, web1, web2, db1, token, before: 0 };
+        let (guests, altered) = (Mutex::default(), AtomicBool::new(true));
+        let fleet = Self { lab, ops, gateway, web1, web2, db1, token, before: 0, guests, altered };
         for host in fleet.hosts() {
-            fleet.prepare(host);
             fleet.ops.until_acquainted(&host.node);
+            host.configure_sshd("PasswordAuthentication no\n");
         }
         fleet
     }
@@ -103,20 +114,29 @@ impl Fleet {
         [&self.web1, &self.web2, &self.db1]
     }
 
-    /// What a gateway needs on a host: a user, its key, its rights.
-    fn prepare(&self, host: &Host) {
-        let key = fs::read_to_string(key_file(&self.ops).with_extension("pub")).unwrap();
-        host.sh(&format!(
-            "useradd --create-home --groups systemd-journal --shell /bin/sh {USER}
-             install -d -m 0700 -o {USER} -g {USER} /home/{USER}/.ssh
-             install -d -m 0755 -o {USER} -g {USER} {FILES}
-             echo 'restrict {}' >/home/{USER}/.ssh/authorized_keys
-             chown {USER}: /home/{USER}/.ssh/authorized_keys
-             echo '{USER} ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/{USER}
-             chmod 0440 /etc/sudoers.d/{USER}",
-            key.trim()
-        ));
-        host.configure_sshd("PasswordAuthentication no\n");
+    /// The script that `tailops target prepare` prints for the target `id`.
+    #[track_caller]
+    pub fn script(&self, id: &str, more: &[&str]) -> String {
+        let configuration = self.gateway.configuration();
+        let arguments = ["target", "prepare", id, "--config", configuration.to_str().unwrap()];
+        self.gateway.run(&[&arguments, more].concat())
+    }
+
+    /// Runs such a script on a host as root, unchanged. The next test finds the host prepared for itself again.
+    #[track_caller]
+    pub fn prepare(&self, host: &Host, script: &str) {
+        self.altered.store(true, Ordering::SeqCst);
+        host.put("/root/prepare", 0o700, script.as_bytes());
+        host.sh("/root/prepare");
+    }
+
+    /// Prepares every host for the target it is.
+    fn prepare_all(&self) {
+        for host in self.hosts() {
+            self.prepare(host, &self.script(host.name(), &UNITS));
+            host.sh(&format!("install -d -m 0755 -o {USER} -g {USER} {FILES}"));
+        }
+        self.altered.store(false, Ordering::SeqCst);
     }
 
     /// Begins a test.
@@ -125,8 +145,10 @@ impl Fleet {
             host.restore();
             self.ops.until_acquainted(&host.node);
         }
-        self.lab.control.set_policy(&self::policy());
         self.enrol(&[]);
+        if self.altered.load(Ordering::SeqCst) {
+            self.prepare_all();
+        }
         let (agent, url) = (&self.lab.agent, self.url());
         let granted = || {
             let answer = agent.machine.call(&url, Some(&self.token), "token_inspect", json!({})).ok()?;
@@ -135,17 +157,34 @@ impl Fleet {
         };
         until_some("the agent has its rights", granted);
         for host in self.hosts() {
-            let answered = || self.call("host_inspect", of(host, json!({}))).body["result"]["isError"] != true;
+            let asked = || of(host, json!({"sections": ["os"]}));
+            let answered = || self.call("host_inspect", asked()).body["result"]["isError"] != true;
             until(&format!("{} answers", host.name()), answered);
         }
         self.before = self.gateway.records().len();
     }
 
+    /// Boots a host that only the present test uses, and that stays when its turn is over: registered in each, so that
+    /// others can have theirs while it is waited for.
+    #[track_caller]
+    pub fn welcome(&self, name: &str) -> Host {
+        let host = Host::boot(self.lab.join(name, Owner::Tag("tag:web"), Mode::Tun), &host::base());
+        self.ops.until_acquainted(&host.node);
+        let mut entry = self.entry(&host);
+        entry["metadata"]["tags"] = json!(["guest"]);
+        self.guests.lock().unwrap().push(entry);
+        self.enrol(&[]);
+        self.prepare(&host, &self.script(host.name(), &UNITS));
+        host
+    }
+
     /// Puts the hosts into the registry, each with the host key it has now; `other` are entries that differ from that.
     #[track_caller]
     pub fn enrol(&self, other: &[(&str, Value)]) {
-        let entries = self.hosts().map(|host| (host.name().to_owned(), self.entry(host)));
-        let mut targets: serde_json::Map<String, Value> = entries.into_iter().collect();
+        let entries = self.hosts().into_iter().map(|host| self.entry(host));
+        let entries = entries.chain(self.guests.lock().unwrap().clone());
+        let mut targets: serde_json::Map<String, Value> =
+            entries.map(|entry| (entry["id"].as_str().unwrap().to_owned(), entry)).collect();
         targets.extend(other.iter().map(|(name, entry)| ((*name).to_owned(), entry.clone())));
         let file = json!({"version": "1.0", "targets": targets});
         let path = self.ops.machine.write("registry.yaml", &serde_json::to_string_pretty(&file).unwrap());
@@ -183,9 +222,10 @@ impl Fleet {
         line.split_whitespace().nth(1).unwrap().to_owned()
     }
 
-    /// The public key of the authority for logins.
+    /// The public key of the authority for logins, without its comment.
     pub fn user_ca(&self) -> String {
-        fs::read_to_string(self.ops.machine.directory.join(USER_CA).with_extension("pub")).unwrap()
+        let line = fs::read_to_string(self.ops.machine.directory.join(USER_CA).with_extension("pub")).unwrap();
+        line.rsplit_once(' ').unwrap().0.to_owned()
     }
 
     /// Where MCP clients connect.

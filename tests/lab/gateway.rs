@@ -64,6 +64,11 @@ impl Gateway {
         Self { directory, daemon }
     }
 
+    /// The file of its configuration.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.path().join(FILE)
+    }
+
     /// Where it keeps its data.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join(DATA)
@@ -124,7 +129,7 @@ impl Gateway {
     #[track_caller]
     pub fn policy(&self, rest: &[&str]) -> String {
         let mut command = Command::new(BINARY);
-        command.args(["acl", "print", "--dialect", "headscale", "--config"]).arg(self.directory.path().join(FILE));
+        command.args(["acl", "print", "--dialect", "headscale", "--config"]).arg(self.configuration());
         let output = command.args(rest).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

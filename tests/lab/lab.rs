@@ -15,6 +15,7 @@ use std::{
 
 use crate::{
     control::{Control, Owner},
+    host,
     node::{Mode, Node},
     parts::{self, Parts},
     policy,
@@ -44,7 +45,7 @@ pub struct Lab {
     pub embedded: crate::machine::Machine,
 }
 
-/// The lab, for one test alone. The baseline policy is in force.
+/// The lab, for one test alone.
 pub struct Turn {
     pub lab: &'static Lab,
     _guard: MutexGuard<'static, ()>,
@@ -54,8 +55,15 @@ static LAB: OnceLock<Option<Lab>> = OnceLock::new();
 static TURN: Mutex<()> = Mutex::new(());
 static MISSING: OnceLock<Option<String>> = OnceLock::new();
 
-/// The lab, once it is this test's turn; none where it cannot be, which is then said once.
+/// The lab, once it is this test's turn; none where it cannot be, which is then said once. The baseline policy is in
+/// force.
 pub fn turn() -> Option<Turn> {
+    turn_under(&policy::baseline())
+}
+
+/// The same under another policy, which gives everybody what the baseline does, and some more: tests that share one wait
+/// for it once.
+pub fn turn_under(policy: &str) -> Option<Turn> {
     if is_skipped() {
         return None;
     }
@@ -64,7 +72,7 @@ pub fn turn() -> Option<Turn> {
     // One attempt: what failed for the first test fails for all, and takes long.
     let lab = LAB.get_or_init(|| catch_unwind(AssertUnwindSafe(Lab::start)).ok());
     let lab = lab.as_ref().expect("the lab did not start: see the first test that failed");
-    lab.control.set_policy(&policy::baseline());
+    lab.control.set_policy(policy);
     lab.until_at_baseline();
     Some(Turn { lab, _guard: guard })
 }
@@ -103,7 +111,11 @@ impl Deref for Turn {
 impl Lab {
     fn start() -> Self {
         let began = Instant::now();
-        let parts = Parts::build();
+        let parts = std::thread::scope(|scope| {
+            // What hosts start from takes a minute to make, once, which is mostly waiting. Whoever needs it fails without.
+            scope.spawn(|| host::missing().is_none().then(|| catch_unwind(host::base)));
+            Parts::build()
+        });
         let built = began.elapsed();
         let run = Run::begin();
         let control = Control::start(&parts, run.machine("control"), &policy::baseline_without_users());

@@ -31,9 +31,13 @@ const TAILSCALE: Module =
 impl Parts {
     /// Builds what is not built yet. The caller's GOCACHE, GOMODCACHE, GOPROXY and GOFLAGS hold.
     pub fn build() -> Self {
-        let tailscale = TAILSCALE.built();
+        // One downloads while the other compiles.
+        let (tailscale, headscale) = std::thread::scope(|scope| {
+            let headscale = scope.spawn(|| HEADSCALE.built());
+            (TAILSCALE.built(), headscale.join().unwrap())
+        });
         Self {
-            headscale: HEADSCALE.built().join("headscale"),
+            headscale: headscale.join("headscale"),
             tailscale: tailscale.join("tailscale"),
             tailscaled: tailscale.join("tailscaled"),
         }

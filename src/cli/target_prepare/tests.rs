@@ -127,10 +127,17 @@ fn a_host_on_the_way_to_others_forwards_to_these_alone() {
         ("six", entry(json!({"host": "fd00::9", "jump": "web"}), &[], "none")),
         ("other", entry(json!({"host": "10.0.0.10", "jump": "db"}), &[], "none")),
     ];
-    let needs = needs(&targets(&entries), &ca(), &arguments(folder.path(), &[])).unwrap();
-    let sshd = content(&needs, "/etc/ssh/sshd_config.d/50-tailops.conf");
+    let needs = super::needs(&targets(&entries), &ca(), &arguments(folder.path(), &[])).unwrap();
+    let sshd = content(&needs, script::CONFIGURATION);
     let lines = "    AllowTcpForwarding local\n    PermitOpen 10.0.0.9:2222 [fd00::9]:22\n";
     assert!(sshd.contains(lines), "{sshd}");
+
+    // `restrict` alone would keep the login key from what sshd allows its user.
+    let mut entries = entries;
+    entries[0].1["connection"]["key_path"] = "/etc/tailops/web_key".into();
+    let needs = super::needs(&targets(&entries), &ca(), &arguments(folder.path(), &[])).unwrap();
+    let options = "restrict,port-forwarding,permitopen=\"10.0.0.9:2222\",permitopen=\"[fd00::9]:22\"";
+    assert_eq!(content(&needs, script::KEYS), format!("{options} {KEY} tailops\n"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Fleet, lend};
+use super::{Fleet, UNITS, lend};
 use crate::{run::ip, wait::until};
 
 /// Addresses of a network that only the two hosts are in.
@@ -27,15 +27,10 @@ fn far(fleet: &Fleet, id: &str, jump: Option<&str>, fingerprint: &str) -> Value 
 fn a_host_behind_another_is_reached_through_it_alone() {
     lend(|fleet| {
         let (jump, host) = (&fleet.web1, &fleet.db1);
+        let alone = fleet.script("web1", &UNITS);
         for (host, address) in [(jump, NEAR), (host, FAR)] {
             ip(&["-n", &host.node.machine.namespace, "address", "replace", &format!("{address}/24"), "dev", "eth0"]);
         }
-        // What `restrict` forbids, given back for this one place.
-        jump.sh(&format!(
-            "sed -i 's/^restrict /restrict,port-forwarding,permitopen=\"{FAR}:22\" /' /home/tailops/.ssh/authorized_keys"
-        ));
-        // A connection that is kept has the rights it was logged in with.
-        jump.throw_out();
         let key = host.fingerprint();
         fleet.enrol(&[
             ("behind", far(fleet, "behind", Some("web1"), &key)),
@@ -44,6 +39,11 @@ fn a_host_behind_another_is_reached_through_it_alone() {
         ]);
         let call = |target: &str| fleet.call("host_inspect", json!({"target": target, "sections": ["os"]}));
         until("the host is registered", || call("behind").code() != "unknown_target");
+        // Nobody has said yet that it may be gone through.
+        assert_eq!(call("behind").code(), "unreachable", "{}", call("behind").body);
+        fleet.prepare(jump, &fleet.script("web1", &UNITS));
+        // A connection that is kept has the rights it was logged in with.
+        jump.throw_out();
         assert_eq!(call("alone").code(), "unreachable", "{}", call("alone").body);
         assert_eq!(call("behind").data()["hostname"], host.name(), "{}", call("behind").body);
         assert_eq!(call("other").code(), "host_key_mismatch", "{}", call("other").body);
@@ -52,7 +52,7 @@ fn a_host_behind_another_is_reached_through_it_alone() {
         assert!(log.contains(&format!(" from {NEAR} ")), "{log}");
 
         // Without the jump host's word there is no way.
-        jump.sh("sed -i 's/^restrict,[^ ]* /restrict /' /home/tailops/.ssh/authorized_keys");
+        fleet.prepare(jump, &alone);
         jump.throw_out();
         host.throw_out();
         assert_eq!(call("behind").code(), "unreachable", "{}", call("behind").body);

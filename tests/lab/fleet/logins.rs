@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Fleet, USER, lend};
+use super::{Fleet, UNITS, USER, lend, of};
 use crate::{host::Host, wait::until_some};
 
 /// The host, under a name for which no login key is registered.
@@ -25,8 +25,8 @@ fn the_log_of_a_hosts_sshd_names_who_asked_as_the_record_does() {
         host.sh("! grep -r TrustedUserCAKeys /etc/ssh/sshd_config.d");
         assert_eq!(call().code(), "login_refused", "{}", call().body);
 
-        host.put("/etc/ssh/tailops_ca.pub", 0o644, fleet.user_ca().as_bytes());
-        host.configure_sshd("PasswordAuthentication no\nTrustedUserCAKeys /etc/ssh/tailops_ca.pub\n");
+        fleet.prepare(host, &fleet.script("by-certificate", &UNITS));
+        assert_eq!(host.sh("cut -d ' ' -f 1,2 /etc/ssh/tailops_user_ca.pub"), fleet.user_ca());
         let answer = call();
         assert_eq!(answer.data()["hostname"], host.name());
         assert!(!answer.body.to_string().contains("subject=lab"), "the caller is told of it: {}", answer.body);
@@ -45,6 +45,9 @@ fn the_log_of_a_hosts_sshd_names_who_asked_as_the_record_does() {
         let address = fleet.ops.ipv4().to_string();
         assert!(line.starts_with(&format!("Accepted publickey for {USER} from {address} ")), "{line}");
         assert!(line.contains("ED25519-CERT") && line.contains(" CA "), "{line}");
-        host.configure_sshd("PasswordAuthentication no\n");
+        // On a host that was prepared for certificates, the login key is nobody's.
+        host.throw_out();
+        let by_key = fleet.call("host_inspect", of(host, json!({})));
+        assert_eq!(by_key.code(), "login_refused", "{}", by_key.body);
     });
 }

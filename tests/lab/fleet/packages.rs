@@ -36,13 +36,19 @@ pub fn installed(host: &Host) -> String {
     said.lines().filter_map(|line| line.trim_end().strip_suffix(" ii")).collect::<Vec<_>>().join(",")
 }
 
-/// Lets the host's apt know the repository, and no other, by the tool for it.
+/// Makes the repository, and nothing of it installed.
 #[track_caller]
-pub fn stock(fleet: &Fleet, host: &Host) {
+pub fn offer(host: &Host) {
     host.sh(
         "DEBIAN_FRONTEND=noninteractive dpkg --purge --force-all lab-tool lab-library lab-slow 2>/dev/null || true",
     );
     host.sh(REPOSITORY);
+}
+
+/// Lets the host's apt know the repository, and no other, by the tool for it.
+#[track_caller]
+pub fn stock(fleet: &Fleet, host: &Host) {
+    offer(host);
     let reason = "learning of the test's packages";
     let refreshed = fleet.call("package_refresh", of(host, json!({"reason": reason, "dry_run": false})));
     refreshed.data();

@@ -10,7 +10,7 @@ fn what_is_broken_comes_first() {
         fleet.web1.put("/etc/systemd/system/broken.service", 0o644, b"[Service]\nType=oneshot\nExecStart=/bin/false\n");
         fleet.web1.sh("systemctl daemon-reload; ! systemctl start broken.service");
         fleet.db1.stop();
-        let answer = fleet.call("fleet_summarize", json!({"refresh": true}));
+        let answer = fleet.call("fleet_summarize", json!({"refresh": true, "tag": "lab"}));
         fleet.web1.sh("rm /etc/systemd/system/broken.service; systemctl daemon-reload; systemctl reset-failed");
 
         println!("{}", serde_json::to_string_pretty(&answer.body["result"]["structuredContent"]).unwrap());
