@@ -50,12 +50,10 @@ impl Executors {
         act: LoginKeyAct<'_>,
         attribution: &Attribution,
     ) -> Result<ScriptOutput, ExecError> {
-        if target.is_cut_off() {
-            return Err(ExecError::NoWay);
+        if target.kind != TargetKind::Ssh {
+            return Err(ExecError::Unreachable(target.kind));
         }
-        let ssh = target.kind == TargetKind::Ssh;
-        let backend = self.backends.iter().find(|backend| ssh && backend.performs(target.kind));
-        let backend = backend.ok_or(ExecError::Unreachable(target.kind))?;
+        let backend = self.backend(target, target.kind)?;
         let (cancel, progress) = (CancellationToken::new(), Progress::default());
         let _place = self.queue.enter(target, &cancel).await?;
         let arguments = match act {

@@ -11,6 +11,7 @@ use super::{
     kit::{Host, arguments, data, schema_of, script, within},
     rights::{denied, marked, missing_right, mode_word, reason},
     service_control::lines,
+    started::Job,
     systemd::{blocks, missing, number, section, sudo_word, value},
 };
 use crate::model::{
@@ -81,8 +82,8 @@ struct Data {
     blockers: Vec<String>,
     /// What is scheduled
     scheduled: Option<Scheduled>,
-    /// For job_inspect, which tells whether the host went down and came back; null on a dry run
-    job: Option<String>,
+    /// Ends when the host went down and came back; null on a dry run
+    job: Option<Job>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -255,7 +256,7 @@ impl Tool for HostPowerControl {
         content.before = Some(json!({"scheduled": answer.scheduled, "boot_id": answer.boot_id}));
         content.after = Some(json!({"scheduled": after}));
         answer.scheduled = after;
-        answer.job = text("job").and_then(|job| JobSight::read(&job).id).map(|id| id.to_string());
+        answer.job = text("job").and_then(|job| JobSight::read(&job).id).map(|id| Job::running(&id));
         content.warnings.push(match args.action {
             Action::Reboot => "the host is up again once job_inspect of this job shows new_boot_id; job_cancel calls it off until then".to_owned(),
             Action::Poweroff => "nothing here can start the host again".to_owned(),

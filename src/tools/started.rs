@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{ToolError, rights::denied, systemd::section};
-use crate::model::{JobSight, JobState, Section, UnitSight};
+use crate::model::{JobId, JobSight, JobState, Section, UnitSight};
 
 /// A job, as the answer of the call that started it shows it.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -46,6 +46,11 @@ pub(super) fn started(sections: &[Section], user: &str, rule: &str) -> Result<(J
 }
 
 impl Job {
+    /// One that was started and cannot have ended yet.
+    pub(super) fn running(id: &JobId) -> Self {
+        Self { id: id.to_string(), state: JobState::Running.as_str(), exit_status: None }
+    }
+
     /// Whether the call ended before the job.
     pub(super) fn goes_on(&self) -> bool {
         self.state == JobState::Running.as_str()

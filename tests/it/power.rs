@@ -65,7 +65,7 @@ impl Scene {
         let wish = self.agreed(action).await;
         let answer = self.call("host_power_control", wish).await;
         assert_eq!((&answer.data()["scheduled"]["mode"], &answer.content()["changed"]), (&json!(action), &json!(true)));
-        let id = answer.data()["job"].as_str().unwrap().to_owned();
+        let id = answer.data()["job"]["id"].as_str().unwrap().to_owned();
         (answer, id)
     }
 

@@ -108,7 +108,7 @@ fn a_real_run_schedules_and_says_so() {
         let scheduled = json!({"mode": action, "at": "2026-11-21T12:00:00Z"});
         assert_eq!(content.after.unwrap()["scheduled"], scheduled);
         assert_eq!(content.data["scheduled"], scheduled);
-        assert_eq!(content.data["job"], rig::JOB);
+        assert_eq!(content.data["job"], json!({"id": rig::JOB, "state": "running", "exit_status": null}));
         // The same call again finds it scheduled.
         let error = host.call(&Rig::new(), &HostPowerControl, &wish(action, &boot_id())).unwrap_err();
         assert_eq!((error.code, host.kept("done").as_str()), ("precondition_failed", told));

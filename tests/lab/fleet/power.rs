@@ -24,7 +24,7 @@ fn an_approved_reboot_ends_in_another_boot() {
         wanted["dry_run"] = false.into();
         wanted["boot_id"] = before.as_str().into();
         let answer = fleet.call_approved("host_power_control", of(&host, wanted));
-        let job = answer.data()["job"].as_str().unwrap().to_owned();
+        let job = answer.data()["job"]["id"].as_str().unwrap().to_owned();
         planned = Some((host, before, first_process, job));
     });
     // None where the tests of hosts are skipped.
