@@ -5,6 +5,7 @@ mod health;
 mod hosts;
 mod many;
 mod snapshots;
+mod unchanged;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
