@@ -1,5 +1,5 @@
-//! Hosts that are not who they should be, or say something else of themselves than before: on the record, and counted from it. Keeps what was seen; enrols nothing and
-//! refuses nothing, which is done by then.
+//! Hosts that are not who they should be, or say something else of themselves than before: on the record, and counted
+//! from it. Keeps what was seen; enrols nothing and refuses nothing, which is done by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -285,12 +285,12 @@ async fn sections_under_a_guessed_marker_are_content() {
     remote.gateway.stop().await;
 }
 
-/// A host that runs `command` whatever it is told, for a gateway with short limits.
-async fn stubborn(command: &'static str, hard_output: u64) -> Remote {
+/// A host that runs `command` whatever it is told, for a gateway with these limits.
+async fn stubborn(command: &'static str, hard_output: u64, time: Duration) -> Remote {
     let host = Box::new(move |host: &mut Settings| host.instead = Some(Arc::new(|_: &str| command.to_owned())));
     let config = Box::new(move |config: &mut Config| {
         config.exec.hard_output_bytes = hard_output;
-        config.targets[0].timeout = Duration::from_secs(1);
+        config.targets[0].timeout = time;
         config.targets[0].concurrency = 64;
         config.exec.concurrency = 64;
     });
@@ -317,18 +317,20 @@ async fn every_tool_ends(remote: Remote, codes: &[&str]) {
 
 #[tokio::test]
 async fn output_without_end_is_cut_off() {
-    every_tool_ends(stubborn("exec yes", 1 << 20).await, &["output_limit"]).await;
-    every_tool_ends(stubborn("exec head -c 1073741824 /dev/zero", 1 << 20).await, &["output_limit"]).await;
+    // Time enough for so much output of every tool at once, however busy the machine is.
+    for command in ["exec yes", "exec head -c 1073741824 /dev/zero"] {
+        every_tool_ends(stubborn(command, 1 << 18, Duration::from_secs(120)).await, &["output_limit"]).await;
+    }
 }
 
 #[tokio::test]
 async fn a_command_without_end_is_given_up() {
-    every_tool_ends(stubborn("exec sleep 600", 1 << 20).await, &["timed_out"]).await;
+    every_tool_ends(stubborn("exec sleep 600", 1 << 20, Duration::from_secs(1)).await, &["timed_out"]).await;
 }
 
 #[tokio::test]
 async fn a_command_that_dies_is_not_taken_for_one_that_had_nothing_to_say() {
-    let killed = stubborn("kill -9 $$", 1 << 20).await;
+    let killed = stubborn("kill -9 $$", 1 << 20, Duration::from_secs(1)).await;
     let (token, schemas) = (killed.gateway.admin().await, Schemas::new());
     for (tool, arguments) in calls() {
         let answer = killed.gateway.call(&token, tool, arguments).await;
