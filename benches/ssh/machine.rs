@@ -136,7 +136,7 @@ impl Machine {
             text += &format!(
                 "  host-{number}:\n    type: remote\n    executor: ssh\n    engagement: default\n    \
                  connection: {{host: \"{ip}\", port: {}, username: {:?}, key_path: {:?}, host_keys: [{:?}]}}\n    \
-                 capabilities: [\"system:read\"]\n    tags: [group-{}]\n",
+                 capabilities: [\"system:read\"]\n    metadata: {{tags: [group-{}]}}\n",
                 self.port,
                 self.user,
                 self.key,
