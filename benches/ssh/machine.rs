@@ -18,7 +18,7 @@ pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 const ADDRESSES: usize = 16;
 
 /// How many targets have a tag in common.
-pub(crate) const GROUP: usize = 10;
+pub(crate) const GROUP: usize = 4;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -119,7 +119,7 @@ async fn facts(plan: &Plan, machine: &Machine, folder: &std::path::Path) -> Resu
     }
     let (cold, warm) = (median(cold), median(warm));
     println!("facts of {} targets by fleet_summarize, {FORKS} at once", machine.addresses.len());
-    println!("{:<28} {:>10.2} s the first time ever, in groups of ten", "tailops", never.as_secs_f64());
+    println!("{:<28} {:>10.2} s the first time ever, in groups of four", "tailops", never.as_secs_f64());
     let [again, kept] = [cold, warm].map(|time| time.as_secs_f64());
     println!("{:<28} {again:>10.2} s new connections, {kept:>8.2} s kept ones", "tailops");
     match ansible.and_then(|ansible| Ok((ansible.refresh(FORKS)?, ansible.refresh(FORKS)?, ansible.version))) {
