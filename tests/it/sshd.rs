@@ -54,6 +54,8 @@ pub struct Settings {
     pub says: Arc<Mutex<Says>>,
     /// The most sessions at the same time on one connection.
     pub max_sessions: usize,
+    /// The most bytes of output that it sends at once.
+    pub piece: usize,
     /// Instead of running commands.
     pub answer: Option<Arc<Answer>>,
     /// What it runs in place of what it is told to.
@@ -77,6 +79,7 @@ impl Settings {
             banner: None,
             says: Arc::default(),
             max_sessions: 10,
+            piece: 16 << 10,
             answer: None,
             instead: None,
             cuts: false,
@@ -181,6 +184,7 @@ impl Sshd {
                     settings: settings.clone(),
                     seen: counted.clone(),
                     inputs: HashMap::new(),
+                    outs: HashMap::new(),
                     open: Arc::default(),
                     groups: HashMap::new(),
                     sessions: Arc::default(),

@@ -1,7 +1,7 @@
 //! One command on a connection: the line out, the input out, the streams in, and how it ended. A connection that goes
 //! away after the command was sent leaves it unknown. What is over a limit is stopped.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
 use tokio::time::{Instant, sleep, timeout};
@@ -46,12 +46,13 @@ pub(super) async fn run(
     [stdout, stderr]: [&mut Capture; 2],
 ) -> StepOutcome {
     let (mut read, write) = channel.split();
+    let write = Arc::new(write);
     let started = Instant::now();
     // An error here means that the connection was gone before anything was written to it.
     if let Err(error) = write.exec(true, launch.line.as_bytes()).await {
         return StepOutcome::NotStarted { code: "unreachable", why: format!("the connection went away: {error}") };
     }
-    let followed = Followed::new(&lease.session, &launch.marker);
+    let followed = Followed::new(&lease.session, &write, &launch.marker);
     let budget = Budget::new(ssh.exec.hard_output_bytes, run.progress.clone());
     let stop = |patience| stop::end(&lease.session, Some((ssh, way)), &launch.marker, patience);
     let lead = LEAD.min(run.limit / 2);
@@ -74,42 +75,27 @@ pub(super) async fn run(
             }
         }
     };
-    let outcome = match ended {
+    // The library delivers in order: what a channel leaves unread holds up everybody on its connection, even those who
+    // want to close one. What comes for nobody is dropped.
+    drop(read);
+    let (outcome, is_closed) = match ended {
         // Its timer starts after ours, so `timeout` never fires before the limit by our clock.
-        Ok(outcome) if started.elapsed() >= run.limit && TIMED_OUT.contains(&outcome) => {
+        Ok(end) if started.elapsed() >= run.limit && TIMED_OUT.contains(&end.outcome) => {
             let stopped = match seen {
                 Some(stopped) => stopped,
                 None => lookout.await,
             };
-            StepOutcome::Stopped { limit: "time", stopped }
+            (StepOutcome::Stopped { limit: "time", stopped }, end.is_closed)
         }
-        Ok(outcome) => outcome,
-        Err(limit) => {
-            let stopped = tokio::select! {
-                stopped = stop(Duration::ZERO) => stopped,
-                // What nobody reads would hold up everybody on this connection.
-                () = discard(&mut read) => Stopped::Requested,
-            };
-            if stopped == Stopped::Requested {
-                let _ = write.signal(Sig::KILL).await;
-            }
-            let _ = write.close().await;
-            StepOutcome::Stopped { limit, stopped }
-        }
+        Ok(end) => (end.outcome, end.is_closed),
+        Err(limit) => (StepOutcome::Stopped { limit, stopped: stop(Duration::ZERO).await }, false),
     };
+    if !is_closed {
+        let may_run = matches!(outcome, StepOutcome::Stopped { stopped: Stopped::Requested, .. });
+        stop::leave(&write, may_run).await;
+    }
     followed.done();
     outcome
-}
-
-/// Reads for as long as the connection lives.
-async fn discard(read: &mut ChannelReadHalf) {
-    let mut closed = false;
-    while let Some(message) = read.wait().await {
-        closed |= matches!(message, ChannelMsg::Close);
-    }
-    if closed {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Sends the input and reads the streams until the command has ended.
@@ -119,7 +105,7 @@ async fn attend(
     input: &[u8],
     streams: [&mut Capture; 2],
     budget: &Budget,
-) -> Result<StepOutcome, Overflow> {
+) -> Result<End, Overflow> {
     let feed = async {
         for chunk in input.chunks(CHUNK) {
             if write.data_bytes(chunk.to_vec()).await.is_err() {
@@ -131,32 +117,35 @@ async fn attend(
         std::future::pending().await
     };
     tokio::select! {
-        ended = follow(read, write, streams, budget) => ended,
+        ended = follow(read, streams, budget) => ended,
         ended = feed => ended,
     }
+}
+
+/// How a command ended, as far as its channel tells.
+struct End {
+    outcome: StepOutcome,
+    /// Whether the host has closed the channel.
+    is_closed: bool,
 }
 
 /// Reads until the channel is closed, or until the command has ended and nothing more comes.
 async fn follow(
     read: &mut ChannelReadHalf,
-    write: &ChannelWriteHalf<client::Msg>,
     [stdout, stderr]: [&mut Capture; 2],
     budget: &Budget,
-) -> Result<StepOutcome, Overflow> {
+) -> Result<End, Overflow> {
     let mut outcome = None;
-    loop {
+    let is_closed = loop {
         let message = match &outcome {
             None => read.wait().await,
             Some(_) => match timeout(SILENCE, read.wait()).await {
                 Ok(message) => message,
-                Err(_) => {
-                    let _ = write.close().await;
-                    break;
-                }
+                Err(_) => break false,
             },
         };
         match message {
-            None | Some(ChannelMsg::Close) => break,
+            None | Some(ChannelMsg::Close) => break true,
             Some(ChannelMsg::Data { data }) => {
                 stdout.push(&data);
                 budget.spend(data.len() as u64)?;
@@ -172,13 +161,14 @@ async fn follow(
                 outcome = Some(StepOutcome::Signalled(number(&signal_name)));
             }
             Some(ChannelMsg::Failure) => {
-                let _ = write.close().await;
-                return Ok(StepOutcome::not_started("the host does not run commands"));
+                outcome = Some(StepOutcome::not_started("the host does not run commands"));
+                break false;
             }
             Some(_) => {}
         }
-    }
-    Ok(outcome.unwrap_or_else(|| StepOutcome::Lost("the connection went away before the command's end".to_owned())))
+    };
+    let lost = || StepOutcome::Lost("the connection went away before the command's end".to_owned());
+    Ok(End { outcome: outcome.unwrap_or_else(lost), is_closed })
 }
 
 /// The number of a signal on Linux; 0 for one without.

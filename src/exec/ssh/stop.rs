@@ -4,8 +4,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use russh::{Channel, ChannelMsg, client};
-use tokio::{runtime::Handle, time::timeout};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
 use super::{Ssh, connect::Session, way::Way};
 use crate::{
@@ -26,31 +29,53 @@ const MOST: usize = 4096;
 /// own where that has no room and `way` says how to make one.
 pub(super) async fn end(session: &Session, way: Option<(&Ssh, &Way<'_>)>, marker: &str, patience: Duration) -> Stopped {
     let limit = patience.saturating_add(WHOLE);
-    let said = timeout(limit, async {
+    let deadline = Instant::now() + limit;
+    // By standard input: an argument would be found itself.
+    let input = format!("{marker} {}\n", patience.as_secs_f64().ceil());
+    let Ok(launch) = Launch::new(&Script { stdin: Some(input.into()), ..Script::new(&STOP, [""; 0]) }, limit) else {
+        return Stopped::Requested;
+    };
+    let asked = timeout_at(deadline, async {
         if let Ok(channel) = session.channel().await {
-            return ask(channel, marker, patience, limit).await;
+            return Some((None, ask(channel, &launch).await?));
         }
         let (ssh, way) = way?;
         let apart = ssh.pool.apart(ssh, way).await.ok()?;
-        ask(apart.channel().await.ok()?, marker, patience, limit).await
+        let asked = ask(apart.channel().await.ok()?, &launch).await?;
+        Some((Some(apart), asked))
     });
+    let Ok(Some((_apart, (mut read, write)))) = asked.await else { return Stopped::Requested };
+    let said = timeout_at(deadline, hear(&mut read)).await.ok().flatten();
+    drop(read);
+    leave(&write, said.is_none()).await;
     // It also says `left`; `hidden` where processes of other users cannot be seen; `none` where it found nothing, which
     // a host that is slow to begin looks like too.
-    match said.await {
-        Ok(Some(word)) if word == "gone" => Stopped::Confirmed,
+    match said.as_deref().and_then(|said| word(said, &launch.marker)) {
+        Some("gone") => Stopped::Confirmed,
         _ => Stopped::Requested,
     }
 }
 
-/// What the host says when it was asked to end what carries `marker`.
-async fn ask(channel: Channel<client::Msg>, marker: &str, patience: Duration, limit: Duration) -> Option<String> {
-    // By standard input: an argument would be found itself.
-    let input = format!("{marker} {}\n", patience.as_secs_f64().ceil());
-    let launch = Launch::new(&Script { stdin: Some(input.into()), ..Script::new(&STOP, [""; 0]) }, limit).ok()?;
-    let (mut read, write) = channel.split();
+/// Starts `launch` and sends its input.
+async fn ask(
+    channel: Channel<client::Msg>,
+    launch: &Launch,
+) -> Option<(ChannelReadHalf, ChannelWriteHalf<client::Msg>)> {
+    let (read, write) = channel.split();
     write.exec(true, launch.line.as_bytes()).await.ok()?;
-    write.data_bytes(launch.input).await.ok()?;
+    write.data_bytes(launch.input.clone()).await.ok()?;
     write.eof().await.ok()?;
+    Some((read, write))
+}
+
+/// What stands under `marker` in what was said.
+fn word<'a>(said: &'a [u8], marker: &str) -> Option<&'a str> {
+    let mut lines = std::str::from_utf8(said).ok()?.lines();
+    lines.find_map(|line| line.strip_prefix(marker)?.strip_prefix(' '))
+}
+
+/// What comes until the channel is closed; none where that is too much, or where nothing runs.
+async fn hear(read: &mut ChannelReadHalf) -> Option<Vec<u8>> {
     let mut said = Vec::new();
     while let Some(message) = read.wait().await {
         match message {
@@ -60,33 +85,47 @@ async fn ask(channel: Channel<client::Msg>, marker: &str, patience: Duration, li
             _ => {}
         }
     }
-    let said = String::from_utf8(said).ok()?;
-    said.lines().find_map(|line| Some(line.strip_prefix(&launch.marker)?.strip_prefix(' ')?.to_owned()))
+    Some(said)
+}
+
+/// Closes a channel that nobody reads any more. What may still run there is killed by the only word that SSH itself has
+/// for it, which nobody answers.
+pub(super) async fn leave(write: &ChannelWriteHalf<client::Msg>, may_run: bool) {
+    if may_run {
+        let _ = write.signal(Sig::KILL).await;
+    }
+    let _ = write.close().await;
 }
 
 /// A command that nobody follows any more is ended: this goes with the call.
-pub(super) struct Followed {
-    session: Option<Arc<Session>>,
+pub(super) struct Followed(Option<Command>);
+
+/// A command on a host.
+struct Command {
+    session: Arc<Session>,
+    write: Arc<ChannelWriteHalf<client::Msg>>,
     marker: String,
 }
 
 impl Followed {
-    pub(super) fn new(session: &Arc<Session>, marker: &str) -> Self {
-        Self { session: Some(Arc::clone(session)), marker: marker.to_owned() }
+    pub(super) fn new(session: &Arc<Session>, write: &Arc<ChannelWriteHalf<client::Msg>>, marker: &str) -> Self {
+        Self(Some(Command { session: Arc::clone(session), write: Arc::clone(write), marker: marker.to_owned() }))
     }
 
     /// It ended, or all was done to end it.
     pub(super) fn done(mut self) {
-        self.session = None;
+        self.0 = None;
     }
 }
 
 impl Drop for Followed {
     fn drop(&mut self) {
-        let Some(session) = self.session.take() else { return };
+        let Some(Command { session, write, marker }) = self.0.take() else { return };
         // Without a runtime the gateway itself ends; the command's own limit is left.
         let Ok(runtime) = Handle::try_current() else { return };
-        let marker = std::mem::take(&mut self.marker);
-        runtime.spawn(async move { end(&session, None, &marker, Duration::ZERO).await });
+        runtime.spawn(async move {
+            let stopped = end(&session, None, &marker, Duration::ZERO).await;
+            leave(&write, stopped == Stopped::Requested).await;
+        });
     }
 }

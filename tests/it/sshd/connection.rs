@@ -14,10 +14,11 @@ use russh::{
     server::{self, Auth, ChannelOpenHandle, Msg, Session, VerifiedPublicKey},
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Seen, Settings,
-    running::{Group, answered, ran},
+    running::{Group, Out, answered, ran},
 };
 
 /// One of them, with the sessions on it.
@@ -26,6 +27,8 @@ pub(super) struct Connection {
     pub(super) seen: Arc<Seen>,
     /// Where the input of each command goes; closed at its end.
     pub(super) inputs: HashMap<ChannelId, mpsc::UnboundedSender<Vec<u8>>>,
+    /// Where the output of each command goes, until its channel is closed.
+    pub(super) outs: HashMap<ChannelId, (Arc<Out>, DropGuard)>,
     pub(super) open: Arc<AtomicUsize>,
     /// The process groups of the commands that were started.
     pub(super) groups: HashMap<ChannelId, Group>,
@@ -86,6 +89,9 @@ impl server::Handler for Connection {
         }
         self.open.fetch_add(1, Ordering::SeqCst);
         self.sessions.lock().unwrap().insert(channel.id());
+        let (id, closed) = (channel.id(), CancellationToken::new());
+        let out = Arc::new(Out { write: channel.split().1, closed: closed.clone() });
+        self.outs.insert(id, (out, closed.drop_guard()));
         self.seen.sessions.fetch_add(1, Ordering::SeqCst);
         reply.accept().await;
         Ok(())
@@ -191,6 +197,7 @@ impl server::Handler for Connection {
 
     async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
         self.groups.remove(&channel);
+        self.outs.remove(&channel);
         if self.sessions.lock().unwrap().remove(&channel) {
             self.open.fetch_sub(1, Ordering::SeqCst);
         }
@@ -225,16 +232,17 @@ impl server::Handler for Connection {
         let group = Group::default();
         self.groups.insert(channel, group.clone());
         let (handle, settings, seen) = (session.handle(), self.settings.clone(), self.seen.clone());
+        let out = self.outs[&channel].0.clone();
         let run = settings.instead.as_deref().map_or_else(|| line.clone(), |instead| instead(&line));
         tokio::spawn(async move {
             let running = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
             seen.most_running.fetch_max(running, Ordering::SeqCst);
             match &settings.answer {
                 Some(answer) => {
-                    let status = answered(&**answer, &line, received, &handle, channel).await;
+                    let status = answered(&**answer, &line, received, &out).await;
                     let _ = handle.exit_status_request(channel, status).await;
                 }
-                None => ran(&run, received, &handle, channel, (settings.cuts, group)).await,
+                None => ran(&run, received, (&handle, channel, &out), (&settings, group)).await,
             }
             seen.running.fetch_sub(1, Ordering::SeqCst);
             let _ = handle.eof(channel).await;

@@ -5,25 +5,51 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use russh::{ChannelId, server};
+use russh::{
+    ChannelId, ChannelWriteHalf,
+    server::{self, Msg},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
     sync::mpsc,
 };
+use tokio_util::sync::CancellationToken;
 
-use super::Answer;
+use super::{Answer, Settings};
 
 /// The id of a process group, once there is one.
 pub(super) type Group = Arc<Mutex<Option<rustix::process::Pid>>>;
+
+/// Where the output of a command goes. As sshd does, it takes no more than the other end has room for: what it took
+/// besides would be left over at the channel's end, and the library then sends nothing more on the whole connection.
+pub(super) struct Out {
+    pub(super) write: ChannelWriteHalf<Msg>,
+    pub(super) closed: CancellationToken,
+}
+
+impl Out {
+    /// Whether all of it was taken; not once the channel is closed.
+    async fn send(&self, bytes: Vec<u8>, ext: Option<u32>) -> bool {
+        let sent = async {
+            match ext {
+                None => self.write.data_bytes(bytes).await,
+                Some(ext) => self.write.extended_data_bytes(ext, bytes).await,
+            }
+        };
+        tokio::select! {
+            sent = sent => sent.is_ok(),
+            () = self.closed.cancelled() => false,
+        }
+    }
+}
 
 /// Answers `line` and its whole input by the function; returns the exit status.
 pub(super) async fn answered(
     answer: &Answer,
     line: &str,
     mut received: mpsc::UnboundedReceiver<Vec<u8>>,
-    handle: &server::Handle,
-    channel: ChannelId,
+    out: &Out,
 ) -> u32 {
     let mut input = Vec::new();
     while let Some(bytes) = received.recv().await {
@@ -31,7 +57,9 @@ pub(super) async fn answered(
     }
     let (output, status) = answer(line, &input);
     for chunk in output.chunks(32 << 10) {
-        let _ = handle.data(channel, chunk.to_vec()).await;
+        if !out.send(chunk.to_vec(), None).await {
+            break;
+        }
     }
     status
 }
@@ -40,9 +68,8 @@ pub(super) async fn answered(
 pub(super) async fn ran(
     line: &str,
     mut received: mpsc::UnboundedReceiver<Vec<u8>>,
-    handle: &server::Handle,
-    channel: ChannelId,
-    (cuts, group): (bool, Group),
+    (handle, channel, out): (&server::Handle, ChannelId, &Out),
+    (settings, group): (&Settings, Group),
 ) {
     let mut child = Command::new("/bin/sh")
         .args(["-c", line])
@@ -65,11 +92,12 @@ pub(super) async fn ran(
             }
         }
     });
-    if cuts {
+    if settings.cuts {
         let _ = handle.disconnect(russh::Disconnect::ByApplication, String::new(), String::new()).await;
     }
-    let out = send(stdout, handle.clone(), channel, None);
-    let err = send(stderr, handle.clone(), channel, Some(1));
+    let streams = async {
+        tokio::join!(pass_on(stdout, out, None, settings.piece), pass_on(stderr, out, Some(1), settings.piece))
+    };
     let ended = async {
         let status = child.wait().await.unwrap();
         // From now on the id may be another's.
@@ -80,7 +108,7 @@ pub(super) async fn ran(
         };
     };
     // Children may hold the streams open for as long as they live; sshd waits for them too.
-    tokio::join!(out, err, ended);
+    tokio::join!(streams, ended);
     feed.abort();
 }
 
@@ -99,15 +127,11 @@ fn told(status: std::process::ExitStatus) -> Result<u32, russh::Sig> {
     }
 }
 
-async fn send(mut from: impl AsyncReadExt + Unpin, handle: server::Handle, channel: ChannelId, ext: Option<u32>) {
-    let mut buffer = vec![0; 16 << 10];
+/// Until its end, or until nobody takes it any more: whoever writes to it then is told by SIGPIPE.
+async fn pass_on(mut from: impl AsyncReadExt + Unpin, out: &Out, ext: Option<u32>, piece: usize) {
+    let mut buffer = vec![0; piece];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let bytes = buffer[..read].to_vec();
-        let sent = match ext {
-            None => handle.data(channel, bytes).await,
-            Some(ext) => handle.extended_data(channel, ext, bytes).await,
-        };
-        if sent.is_err() {
+        if !out.send(buffer[..read].to_vec(), ext).await {
             return;
         }
     }

@@ -1,5 +1,9 @@
 //! Commands that are ended: what is said of it is so, and nobody else is hit.
 
+use std::sync::atomic::AtomicBool;
+
+use futures_util::future::join_all;
+
 use super::*;
 use crate::{
     exec::contract::{alive, pids, template, until},
@@ -114,4 +118,33 @@ async fn a_call_that_nobody_waits_for_any_more_is_ended_on_the_host() {
     drop(call);
     let pid = pids(&fs::read_to_string(&file).unwrap())[0];
     until(&mut std::future::pending::<()>(), || !alive(pid)).await;
+}
+
+#[tokio::test]
+async fn floods_over_the_limit_end_and_hold_up_nobody_on_their_connection() {
+    // More at once than the library has places for what is to be sent, in pieces so small that they fill every queue.
+    let flooding = Arc::new(AtomicBool::new(false));
+    let now = flooding.clone();
+    let says = move |line: &str| if now.load(Ordering::SeqCst) { "exec yes" } else { line }.to_owned();
+    let ssh = config::Ssh { channels_per_connection: 64, ..config::Ssh::default() };
+    let mut rig = rig_with(ssh, |settings, _| {
+        settings.max_sessions = 64;
+        settings.instead = Some(Arc::new(says));
+        settings.piece = 64;
+    })
+    .await;
+    rig.ssh.exec.hard_output_bytes = 64 << 10;
+    rig.echo().await;
+    flooding.store(true, Ordering::SeqCst);
+    let floods = (0..24).map(|_| async {
+        assert_eq!(rig.echo().await, stopped("output", Stopped::Requested));
+    });
+    let calls = async {
+        join_all(floods).await;
+        flooding.store(false, Ordering::SeqCst);
+        assert_eq!(rig.echo().await, StepOutcome::Exited(3));
+    };
+    tokio::time::timeout(Duration::from_secs(60), calls).await.expect("the connection is stuck");
+    eventually("floods that nobody reads go on", || rig.sshd.seen.running.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(rig.connections(), (1, 1));
 }
