@@ -79,8 +79,11 @@ impl Gateway {
 
     async fn read(&self, arguments: Value, targets: usize) -> Result<Duration> {
         let start = Instant::now();
-        let data = self.call("fleet_summarize", arguments).await?;
+        let answer = self.call("fleet_summarize", arguments).await?;
         let took = start.elapsed();
+        let missing = answer.get("partial").and_then(Value::as_array).map_or(0, Vec::len);
+        ensure!(missing == 0, "parts of {missing} targets were not read: {answer}");
+        let data = answer.get("data").context("an answer without data")?;
         let read = data.pointer("/totals/targets").and_then(Value::as_u64);
         ensure!(read == u64::try_from(targets).ok(), "not every target was read: {data}");
         let unreachable = data.pointer("/problems/unreachable").and_then(Value::as_u64).unwrap_or(0);
@@ -99,6 +102,6 @@ impl Gateway {
         let request = request.header("Mcp-Name", tool).header("Accept", "application/json, text/event-stream");
         let mut answer: Value = request.send().await?.json().await?;
         ensure!(answer.pointer("/result/isError") == Some(&Value::Bool(false)), "{tool}: {answer}");
-        answer.pointer_mut("/result/structuredContent/data").map(Value::take).context("an answer without data")
+        answer.pointer_mut("/result/structuredContent").map(Value::take).context("an answer without content")
     }
 }
