@@ -149,8 +149,16 @@ pub(super) fn run(directory: Option<&Path>, command: Command) -> Result<(), Exit
                 if json {
                     say(alerts(&strays, &hosts))?;
                 } else {
-                    show_alerts(strays)?;
-                    show_hosts(hosts)?;
+                    match (strays.is_empty(), hosts.is_empty()) {
+                        // The head of an empty table says that there is nothing to tell.
+                        (_, true) => show_alerts(strays)?,
+                        (true, false) => show_hosts(hosts)?,
+                        (false, false) => {
+                            show_alerts(strays)?;
+                            say("")?;
+                            show_hosts(hosts)?;
+                        }
+                    }
                     show_reviews(store.open_reviews().await?)?;
                 }
             }
@@ -222,12 +230,8 @@ fn show_alerts(strays: BTreeMap<String, Stray>) -> io::Result<()> {
     table(&["NODE ID", "NODE", "USER OR TAGS", "TIMES", "LAST", "TOKENS"], lines)
 }
 
-/// Hosts that showed other keys than they were enrolled with, or said something else of themselves than before. Says nothing where there are none.
+/// Hosts that showed other keys than they were enrolled with, or said something else of themselves than before.
 fn show_hosts(hosts: BTreeMap<String, HostAlert>) -> io::Result<()> {
-    if hosts.is_empty() {
-        return Ok(());
-    }
-    say("")?;
     let lines = hosts.into_iter().map(|(id, alert)| {
         let place = format!("{}:{}", alert.host.unwrap_or_default(), alert.port.unwrap_or_default());
         let last = alert.last.map_or_else(|| "-".to_owned(), |last| format!("{last:.0}"));
