@@ -139,6 +139,19 @@ const MARGIN_S: u64 = 20;
 /// The longest that apt may take, in seconds: as in the script.
 const JOB_S: u32 = 7200;
 
+/// What it runs, as a regular expression: apt's options as the script gives them, then packages with or without a version, and nothing
+/// that could name another option or a file.
+const APT: &str = concat!(
+    r"apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold",
+    r" -o DPkg::Lock::Timeout=[0-9]+( --no-remove)?( --allow-downgrades)?",
+    r" (upgrade|(install|install --only-upgrade|remove) --( [a-z0-9][a-z0-9.+-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?)+)"
+);
+
+/// The arguments of systemd-run that sudoers has to allow.
+pub(super) fn job_rule() -> String {
+    rule(JOB_S, APT)
+}
+
 impl Tool for PackageChange {
     fn spec(&self) -> &'static Spec {
         &SPEC
@@ -269,8 +282,7 @@ impl Tool for PackageChange {
             }
             Some(word) => return Err(refused(word, &answer)),
         }
-        // The packages differ from call to call and sudoers has no safe pattern for them, so the rule ends in any.
-        let (job, unit) = started(&sections, user.trim(), &rule(JOB_S, "apt-get .*"))?;
+        let (job, unit) = started(&sections, user.trim(), &job_rule())?;
         let status = match (job.goes_on(), unit.result.as_str(), unit.exit_status) {
             (true, ..) => None,
             (false, "success", _) => Some(0),

@@ -87,6 +87,11 @@ const MARGIN_S: u64 = 10;
 /// The longest that apt may take, in seconds: as in the script.
 const JOB_S: u32 = 1800;
 
+/// The arguments of systemd-run that sudoers has to allow.
+pub(super) fn job_rule() -> String {
+    rule(JOB_S, "apt-get update -q")
+}
+
 impl Tool for PackageRefresh {
     fn spec(&self) -> &'static Spec {
         &SPEC
@@ -134,7 +139,7 @@ impl Tool for PackageRefresh {
             return Ok(content);
         }
         let user = text("user").unwrap_or_default();
-        let (job, unit) = started(&sections, user.trim(), &rule(JOB_S, "apt-get update -q"))?;
+        let (job, unit) = started(&sections, user.trim(), &job_rule())?;
         if job.goes_on() {
             content.changed = None;
             content.warnings.push(job.note());

@@ -1,7 +1,7 @@
 //! What a target's sudoers file has to list so that the tools can do what the registry lets them: one line a command,
 //! the program by its full path, every word of it. Makes text only; whether a host has the lines is asked elsewhere.
 
-use super::{ToolError, find, rights::sudoers_line, systemd::unit_name};
+use super::{ToolError, find, package_change, package_refresh, rights::sudoers_line, systemd::unit_name};
 use crate::model::ScopeSet;
 
 /// One line of `sudoers(5)`.
@@ -44,8 +44,8 @@ pub fn sudo_rules(user: &str, capabilities: &ScopeSet, units: &[String]) -> Resu
     }
     let kill = "^-s (TERM|KILL|HUP|INT|QUIT|USR1|USR2|STOP|CONT) -- [0-9]+$";
     rules.expression("process_signal", "/bin/kill", kill, "it signals every process of the host");
-    rules.expression("package_refresh", SYSTEMD_RUN, &job(1800, "apt-get update -q"), "");
-    rules.expression("package_change", SYSTEMD_RUN, &job(7200, APT), ROOT);
+    rules.expression("package_refresh", SYSTEMD_RUN, &package_refresh::job_rule(), "");
+    rules.expression("package_change", SYSTEMD_RUN, &package_change::job_rule(), ROOT);
     for tool in ["package_refresh", "package_change"] {
         // A job is ended, and taken away once its outcome is known.
         let unit = r"^(stop|reset-failed) --no-ask-password -- tailops-[0-9a-f]+\.service$";
@@ -64,22 +64,6 @@ pub fn sudo_rules(user: &str, capabilities: &ScopeSet, units: &[String]) -> Resu
         }
     }
     Ok(seen)
-}
-
-/// What `package_change` runs: apt's options as it gives them, then packages with or without a version, and nothing
-/// that could name another option or a file.
-const APT: &str = concat!(
-    r"apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold",
-    r" -o DPkg::Lock::Timeout=[0-9]+( --no-remove)?( --allow-downgrades)?",
-    r" (upgrade|(install|install --only-upgrade|remove) --( [a-z0-9][a-z0-9.+-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?)+)"
-);
-
-/// The arguments of a job, whose unit has another name each time.
-fn job(seconds: u32, command: &str) -> String {
-    format!(
-        "^--quiet --no-ask-password --unit=tailops-[0-9a-f]+ -p Type=exec -p RemainAfterExit=yes \
-         -p RuntimeMaxSec={seconds} -E LC_ALL=C -E DEBIAN_FRONTEND=noninteractive -- {command}$"
-    )
 }
 
 struct Rules<'a> {
