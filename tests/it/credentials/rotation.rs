@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -298,6 +298,50 @@ async fn p104_what_cannot_be_replaced_everywhere_is_replaced_nowhere() {
     let refused = rig.place.refused(1, &["credential", "rotate", key, "--yes", "--resume"]).await;
     assert!(refused.contains("rotation_unknown"), "{refused}");
     assert_eq!(web.lines(), before);
+    rig.service.stop().await;
+}
+
+#[tokio::test]
+async fn p104_a_file_that_is_not_the_login_users_text_is_not_touched() {
+    let login = new_key();
+    let web = Host::start(&login).await;
+    let rig = Rig::start(login, &[at(&web, "web", "")]).await;
+    let before = web.lines();
+    let mut cases = vec![("is no text", format!("{before}\n\0"))];
+    // Only root can give files away.
+    if rustix::process::geteuid().is_root() {
+        cases.push(("belongs to somebody else", before.clone()));
+    }
+    for (why, text) in cases {
+        fs::write(web.file(), &text).unwrap();
+        let foreign = why.contains("somebody").then_some(65534);
+        chown(web.file(), foreign, None).unwrap();
+        let (code, rotation) = rig.rotate(&["--yes"]).await;
+        assert_eq!((code, on(&rotation, "web")), (Some(1), ("pending", Some("authorized_keys_unsafe"))), "{rotation}");
+        assert!(rotation.to_string().contains(why), "{rotation}");
+        assert_eq!(web.lines(), text);
+        rig.is_as_before();
+    }
+    rig.service.stop().await;
+}
+
+#[tokio::test]
+async fn p104_what_somebody_else_writes_meanwhile_is_not_lost() {
+    let login = new_key();
+    let web = Host::start(&login).await;
+    let rig = Rig::start(login, &[at(&web, "web", "")]).await;
+    let before = web.lines();
+    // The script sets the mode of its own file as the last thing before it looks at the old one again.
+    let chmod = web.file().parent().unwrap().with_file_name("bin/chmod");
+    let text = format!("#!/bin/sh\necho '# theirs' >>'{}'\nexec /bin/chmod \"$@\"\n", web.file().display());
+    fs::write(&chmod, text).unwrap();
+    fs::set_permissions(&chmod, fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, rotation) = rig.rotate(&["--yes"]).await;
+    assert_eq!((code, &rotation["stage"]), (Some(1), &json!("undone")), "{rotation}");
+    assert_eq!(on(&rotation, "web").1, Some("busy"), "{rotation}");
+    assert_eq!(web.lines(), format!("{before}# theirs\n"));
+    assert_eq!(fs::read_dir(web.file().parent().unwrap()).unwrap().count(), 1, "nothing is left beside the file");
+    rig.is_as_before();
     rig.service.stop().await;
 }
 
