@@ -12,6 +12,7 @@ mod power;
 mod prepared;
 mod races;
 mod reads;
+mod rotation;
 mod services;
 mod sessions;
 mod summary;
