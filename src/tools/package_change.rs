@@ -139,8 +139,8 @@ const MARGIN_S: u64 = 20;
 /// The longest that apt may take, in seconds: as in the script.
 const JOB_S: u32 = 7200;
 
-/// What it runs, as a regular expression: apt's options as the script gives them, then packages with or without a version, and nothing
-/// that could name another option or a file.
+/// What it runs, as a regular expression: apt's options as the script gives them, then packages with or without a
+/// version, and nothing that could name another option or a file.
 const APT: &str = concat!(
     r"apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold",
     r" -o DPkg::Lock::Timeout=[0-9]+( --no-remove)?( --allow-downgrades)?",
