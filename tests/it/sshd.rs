@@ -54,6 +54,8 @@ pub struct Settings {
     pub says: Arc<Mutex<Says>>,
     /// The most sessions at the same time on one connection.
     pub max_sessions: usize,
+    /// How many bytes of input it takes for a channel before it takes more.
+    pub window: u32,
     /// The most bytes of output that it sends at once.
     pub piece: usize,
     /// Instead of running commands.
@@ -79,6 +81,7 @@ impl Settings {
             banner: None,
             says: Arc::default(),
             max_sessions: 10,
+            window: 2 << 20,
             piece: 16 << 10,
             answer: None,
             instead: None,
@@ -96,6 +99,7 @@ impl Settings {
             auth_rejection_time: std::time::Duration::ZERO,
             auth_rejection_time_initial: Some(std::time::Duration::ZERO),
             nodelay: true,
+            window_size: self.window,
             ..server::Config::default()
         };
         if let Some(identification) = &self.says.lock().unwrap().identification {

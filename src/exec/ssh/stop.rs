@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout_at},
@@ -35,17 +35,18 @@ pub(super) async fn end(session: &Session, way: Option<(&Ssh, &Way<'_>)>, marker
     let Ok(launch) = Launch::new(&Script { stdin: Some(input.into()), ..Script::new(&STOP, [""; 0]) }, limit) else {
         return Stopped::Requested;
     };
-    let asked = timeout_at(deadline, async {
+    let opened = timeout_at(deadline, async {
         if let Ok(channel) = session.channel().await {
-            return Some((None, ask(channel, &launch).await?));
+            return Some((None, channel));
         }
         let (ssh, way) = way?;
         let apart = ssh.pool.apart(ssh, way).await.ok()?;
-        let asked = ask(apart.channel().await.ok()?, &launch).await?;
-        Some((Some(apart), asked))
+        let channel = apart.channel().await.ok()?;
+        Some((Some(apart), channel))
     });
-    let Ok(Some((_apart, (mut read, write)))) = asked.await else { return Stopped::Requested };
-    let said = timeout_at(deadline, hear(&mut read)).await.ok().flatten();
+    let Ok(Some((_apart, channel))) = opened.await else { return Stopped::Requested };
+    let (mut read, write) = channel.split();
+    let said = timeout_at(deadline, ask(&mut read, &write, &launch)).await.ok().flatten();
     drop(read);
     leave(&write, said.is_none()).await;
     // It also says `left`; `hidden` where processes of other users cannot be seen; `none` where it found nothing, which
@@ -56,26 +57,11 @@ pub(super) async fn end(session: &Session, way: Option<(&Ssh, &Way<'_>)>, marker
     }
 }
 
-/// Starts `launch` and sends its input.
-async fn ask(
-    channel: Channel<client::Msg>,
-    launch: &Launch,
-) -> Option<(ChannelReadHalf, ChannelWriteHalf<client::Msg>)> {
-    let (read, write) = channel.split();
+/// Runs `launch`: what it says until the channel is closed; none where that is too much, or where nothing runs.
+async fn ask(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<client::Msg>, launch: &Launch) -> Option<Vec<u8>> {
     write.exec(true, launch.line.as_bytes()).await.ok()?;
     write.data_bytes(launch.input.clone()).await.ok()?;
     write.eof().await.ok()?;
-    Some((read, write))
-}
-
-/// What stands under `marker` in what was said.
-fn word<'a>(said: &'a [u8], marker: &str) -> Option<&'a str> {
-    let mut lines = std::str::from_utf8(said).ok()?.lines();
-    lines.find_map(|line| line.strip_prefix(marker)?.strip_prefix(' '))
-}
-
-/// What comes until the channel is closed; none where that is too much, or where nothing runs.
-async fn hear(read: &mut ChannelReadHalf) -> Option<Vec<u8>> {
     let mut said = Vec::new();
     while let Some(message) = read.wait().await {
         match message {
@@ -86,6 +72,12 @@ async fn hear(read: &mut ChannelReadHalf) -> Option<Vec<u8>> {
         }
     }
     Some(said)
+}
+
+/// What stands under `marker` in what was said.
+fn word<'a>(said: &'a [u8], marker: &str) -> Option<&'a str> {
+    let mut lines = std::str::from_utf8(said).ok()?.lines();
+    lines.find_map(|line| line.strip_prefix(marker)?.strip_prefix(' '))
 }
 
 /// Closes a channel that nobody reads any more. What may still run there is killed by the only word that SSH itself has

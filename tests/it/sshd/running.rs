@@ -95,9 +95,8 @@ pub(super) async fn ran(
     if settings.cuts {
         let _ = handle.disconnect(russh::Disconnect::ByApplication, String::new(), String::new()).await;
     }
-    let streams = async {
-        tokio::join!(pass_on(stdout, out, None, settings.piece), pass_on(stderr, out, Some(1), settings.piece))
-    };
+    let stdout = pass_on(stdout, out, None, settings.piece);
+    let stderr = pass_on(stderr, out, Some(1), settings.piece);
     let ended = async {
         let status = child.wait().await.unwrap();
         // From now on the id may be another's.
@@ -108,7 +107,7 @@ pub(super) async fn ran(
         };
     };
     // Children may hold the streams open for as long as they live; sshd waits for them too.
-    tokio::join!(streams, ended);
+    tokio::join!(stdout, stderr, ended);
     feed.abort();
 }
 

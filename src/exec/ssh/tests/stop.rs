@@ -148,3 +148,16 @@ async fn floods_over_the_limit_end_and_hold_up_nobody_on_their_connection() {
     eventually("floods that nobody reads go on", || rig.sshd.seen.running.load(Ordering::SeqCst) == 0).await;
     assert_eq!(rig.connections(), (1, 1));
 }
+
+#[tokio::test]
+async fn a_flood_of_a_host_that_takes_no_input_is_not_left_open() {
+    let mut rig = rig(|settings, _| {
+        settings.instead = Some(Arc::new(|_: &str| "exec yes".to_owned()));
+        settings.window = 0;
+    })
+    .await;
+    rig.ssh.exec.hard_output_bytes = 64 << 10;
+    assert_eq!(rig.echo().await, stopped("output", Stopped::Requested));
+    eventually("floods that nobody reads go on", || rig.sshd.seen.running.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(rig.connections(), (1, 1), "it ended with its connection only");
+}
