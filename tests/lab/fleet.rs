@@ -34,7 +34,7 @@ use crate::{
     client::{self, Answer, http},
     control::{DOMAIN, Owner},
     gateway::Gateway,
-    host::{self, Host, keygen},
+    host::{self, Host, fingerprint_of, keygen},
     lab::{Lab, skipped, turn_under},
     node::{Mode, Node},
     policy::{self, PORT},
@@ -219,8 +219,7 @@ impl Fleet {
 
     /// The fingerprint of the authority for host certificates.
     pub fn host_ca(&self) -> String {
-        let line = keygen(&["-l", "-f", self.ops.machine.directory.join(HOST_CA).to_str().unwrap()]);
-        line.split_whitespace().nth(1).unwrap().to_owned()
+        fingerprint_of(&self.ops.machine.directory.join(HOST_CA))
     }
 
     /// The public key of the authority for logins, without its comment.

@@ -224,6 +224,13 @@ impl Host {
     }
 }
 
+/// The fingerprint of the key in a file out here.
+#[track_caller]
+pub fn fingerprint_of(file: &Path) -> String {
+    let line = keygen(&["-l", "-f", file.to_str().unwrap()]);
+    line.split_whitespace().nth(1).unwrap().to_owned()
+}
+
 /// Runs ssh-keygen(1) out here.
 #[track_caller]
 pub fn keygen(arguments: &[&str]) -> String {

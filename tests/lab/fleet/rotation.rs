@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Fleet, lend};
 use crate::{
-    host::{Host, keygen},
+    host::{Host, fingerprint_of, keygen},
     wait::until,
 };
 
@@ -27,21 +27,17 @@ fn entry(fleet: &Fleet, host: &Host, key: &Path) -> (String, Value) {
 /// A new key: what authorized_keys holds for it, and its fingerprint.
 #[track_caller]
 fn new_key(path: &Path) -> (String, String) {
-    for old in [path.to_owned(), path.with_extension("pub")] {
-        let _ = fs::remove_file(old);
-    }
     keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path.to_str().unwrap()]);
     known(path)
 }
 
-/// The same for the key that a file holds.
+/// The same for the key that a file holds, whatever the file beside it says.
 #[track_caller]
 fn known(path: &Path) -> (String, String) {
     let _ = fs::remove_file(path.with_extension("pub"));
     let public = keygen(&["-y", "-f", path.to_str().unwrap()]);
-    let fingerprint = keygen(&["-l", "-f", path.to_str().unwrap()]);
     let public = public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-    (public, fingerprint.split_whitespace().nth(1).unwrap().to_owned())
+    (public, fingerprint_of(path))
 }
 
 /// Whether OpenSSH's client gets in with a key, from where the gateway is.
