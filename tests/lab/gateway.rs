@@ -39,6 +39,8 @@ format = "json"
 calls_per_minute = 1000000
 calls_burst = 100000
 auth_failures_per_minute = 10000
+# A test that waits for a right asks until it is there; the next one still finds its own refusal on record.
+refusals_recorded_per_minute = 10000
 
 # On this machine. On the tailnet it is the policy that says who.
 [approvals]
