@@ -38,10 +38,8 @@ fn the_log_of_a_hosts_sshd_names_who_asked_as_the_record_does() {
         for part in ["subject=lab", "engagement=default", record["correlation_id"].as_str().unwrap()] {
             assert!(id.contains(part), "no {part} in {id}");
         }
-        let line = until_some("the host's log has the login", || {
-            let log = host.sh("journalctl --unit ssh.service --output cat --grep '^Accepted publickey' || true");
-            log.lines().find(|line| line.contains(&format!(" ID {id} (serial "))).map(str::to_owned)
-        });
+        let log = host.logins();
+        let line = log.lines().find(|line| line.contains(&format!(" ID {id} (serial "))).expect(&log);
         let address = fleet.ops.ipv4().to_string();
         assert!(line.starts_with(&format!("Accepted publickey for {USER} from {address} ")), "{line}");
         assert!(line.contains("ED25519-CERT") && line.contains(" CA "), "{line}");
