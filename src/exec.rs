@@ -89,6 +89,17 @@ trait Executor: Send + Sync {
     fn run_apart<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput> {
         self.run(run)
     }
+
+    /// [`scan`] of a host that `jump` leads to; where this backend's targets lead anywhere.
+    fn scan_behind<'a>(
+        &'a self,
+        jump: &'a Target,
+        _place: (&'a str, u16),
+        _attribution: &'a Attribution,
+        _limit: Duration,
+    ) -> BoxFuture<'a, Result<Scan, SshFault>> {
+        Box::pin(async { Err(SshFault::Jump(format!("{} is not reached by SSH", jump.id))) })
+    }
 }
 
 /// One script to run.

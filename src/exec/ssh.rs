@@ -41,7 +41,7 @@ use self::{greeting::Greetings, pool::Pool, trust::Revocations, way::Way};
 use super::{Executor, Run, capture::Capture, launch::Launch};
 use crate::{
     config,
-    model::{Clock, ScriptOutput, StepOutcome, TargetKind, Wire},
+    model::{Attribution, Clock, ScriptOutput, StepOutcome, Target, TargetKind, Wire},
     store::Store,
     tailnet::Node,
 };
@@ -161,6 +161,16 @@ impl Executor for Ssh {
 
     fn run_apart<'a>(&'a self, run: Run<'a>) -> BoxFuture<'a, ScriptOutput> {
         Box::pin(self.perform(run, true))
+    }
+
+    fn scan_behind<'a>(
+        &'a self,
+        jump: &'a Target,
+        place: (&'a str, u16),
+        attribution: &'a Attribution,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Scan, SshFault>> {
+        Box::pin(self.keys_behind(jump, place, attribution, limit))
     }
 }
 

@@ -1,12 +1,12 @@
-//! The test of a target: connects, logs in and asks who that makes us. Needs no permit, as what follows a
-//! job in `unit.rs` needs none of its own and what replaces login keys in `login_keys.rs` none; nothing else runs
-//! without one.
+//! The test of a target: connects, logs in and asks who that makes us; and a look at the host keys of what lies behind
+//! one, for which nothing runs there. Neither needs a permit, as what follows a job in `unit.rs` needs none of its own and
+//! what replaces login keys in `login_keys.rs` none; nothing else runs without one.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ExecError, Executors, Run};
+use super::{ExecError, Executors, Run, Scan, SshFault};
 use crate::model::{Attribution, Progress, Script, ScriptOutput, Target, Template};
 
 /// Section `who`: the login user. Sections `systemd` and `sudo`: 1 or 0. Argument: 1 where sudo may be asked what it
@@ -34,5 +34,20 @@ impl Executors {
         let (limit, progress) = (super::limit(target, &script), Progress::default());
         let run = Run { target, script: &script, limit, attribution, cancel, progress: &progress };
         Ok(backend.run(run).await)
+    }
+
+    /// The keys of the SSH server on `port` of `host`, as [`super::scan`] gives them, through the target `jump`: it has to
+    /// prove who it is and let the gateway log in, as for the targets behind it. For somebody on the gateway's own host.
+    /// The outer error says that nothing was connected to.
+    pub async fn scan_behind(
+        &self,
+        jump: &Target,
+        place: (&str, u16),
+        attribution: &Attribution,
+        limit: Duration,
+    ) -> Result<Result<Scan, SshFault>, ExecError> {
+        let backend = self.backend(jump, jump.kind)?;
+        let _place = self.queue.enter(jump, &CancellationToken::new()).await?;
+        Ok(backend.scan_behind(jump, place, attribution, limit).await)
     }
 }

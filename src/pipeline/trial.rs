@@ -193,17 +193,45 @@ impl Pipeline {
         Ok(Some(trial))
     }
 
-    /// The host keys that the SSH server on `port` of `host` shows now, for `by`, a person on the gateway's own host.
-    /// Errors where it cannot be recorded.
-    pub async fn scan_host(&self, host: &str, port: u16, by: &str) -> Result<Result<HostKeys, Unseen>, Unrecorded> {
-        let found = look(self.answers.node(), host, port).await;
+    /// The host keys that the SSH server on `port` of `host` shows now, to the gateway or to its target `jump`, for `by`,
+    /// a person on the gateway's own host. Errors where it cannot be recorded.
+    pub async fn scan_host(
+        &self,
+        (host, port): (&str, u16),
+        jump: Option<&str>,
+        by: &str,
+        correlation: CorrelationId,
+    ) -> Result<Result<HostKeys, Unseen>, Unrecorded> {
+        let found = match jump {
+            None => look(self.answers.node(), host, port).await,
+            Some(jump) => {
+                let attribution = Attribution { subject: by.to_owned(), correlation };
+                self.look_behind(jump, (host, port), &attribution).await
+            }
+        };
         let keys = found.as_ref().map(|scan| scan.keys.iter().map(|key| &key.fingerprint).collect::<Vec<_>>());
-        let details = json!({"host": host, "port": port, "host_keys": keys.ok()});
+        let details = json!({
+            "host": host, "port": port, "jump": jump, "host_keys": keys.ok(), "correlation_id": correlation.to_string(),
+        });
         let refused = found.as_ref().err().map(|unseen| unseen.code.to_owned());
         self.audit.act("target.scan", by, &details.as_object().cloned().unwrap_or_default(), refused).await?;
         Ok(found.map(|scan| HostKeys {
             keys: scan.keys.into_iter().map(HostKey::from).collect(),
             identification: scan.identification,
         }))
+    }
+
+    /// What the same shows to the target `jump`.
+    async fn look_behind(&self, jump: &str, place: (&str, u16), attribution: &Attribution) -> Result<Scan, Unseen> {
+        let rules = self.rules.now();
+        let Some(jump) = rules.registry.all().find(|target| target.id.as_str() == jump) else {
+            return Err(Unseen {
+                code: "unknown_target",
+                message: format!("there is no target {jump:?} to go through"),
+            });
+        };
+        let scanned = self.executors.scan_behind(jump, place, attribution, SCAN).await;
+        let scanned = scanned.map_err(|error| Unseen { code: error.code(), message: error.to_string() })?;
+        scanned.map_err(|fault| Unseen { code: fault.code(), message: fault.to_string() })
     }
 }

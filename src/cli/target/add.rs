@@ -11,7 +11,7 @@ use crate::{
     config::{Problems, read_import, registry_file},
     exec::greeting_at_enrolment,
     fleet::read_rows,
-    model::{Clock, Connection, EngagementId, HostKeyPin, SystemClock, Target},
+    model::{Clock, Connection, EngagementId, HostKeyPin, SystemClock, Target, TargetId},
 };
 
 #[derive(Args, Debug)]
@@ -189,11 +189,8 @@ impl Desk<'_> {
         if arguments.offline {
             return Ok((target, None));
         }
-        if connection.jump.is_some() {
-            let text = "--jump: only direct hosts can be asked for their keys; --offline enrols --host-key unseen";
-            return Err(Exit::with(2, anyhow!("{text}")));
-        }
-        let seen = scan::shown(self.directory, &connection.host, connection.port).await.map_err(|error| {
+        let jump = connection.jump.as_ref().map(TargetId::as_str);
+        let seen = scan::shown(self.directory, &connection.host, connection.port, jump).await.map_err(|error| {
             error.context(format!("{} was not added: --offline enrols --host-key unseen", target.id))
         })?;
         let shown = &seen.keys;

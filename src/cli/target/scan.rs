@@ -23,6 +23,9 @@ pub(in crate::cli) struct Arguments {
     /// A target's id, or a name or an address, with :PORT where it is not 22
     #[arg(value_name = "ID|HOST[:PORT]")]
     what: String,
+    /// The target to look from, for a machine that is reached through it and is no target yet
+    #[arg(long, value_name = "ID")]
+    jump: Option<String>,
     /// As an object
     #[arg(long)]
     json: bool,
@@ -43,10 +46,19 @@ pub(super) struct Answer {
     pub(super) identification: Option<String>,
 }
 
-/// What the running service sees of a host.
-pub(super) async fn shown(directory: &Path, host: &str, port: Option<u16>) -> anyhow::Result<Answer> {
+/// What the running service sees of a host, by itself or from the target `jump`.
+pub(super) async fn shown(
+    directory: &Path,
+    host: &str,
+    port: Option<u16>,
+    jump: Option<&str>,
+) -> anyhow::Result<Answer> {
     let gateway = Gateway::reach(Some(directory), &Reach { url: None }).await.map_err(|exit| exit.error)?;
-    let body = json!({"host": host, "port": port.unwrap_or(22)});
+    let mut body = json!({"host": host, "port": port.unwrap_or(22)});
+    // A service of the version before knows no other.
+    if let Some(jump) = jump {
+        body["jump"] = jump.into();
+    }
     gateway.post(&["targets", "scan"], &body).await
 }
 
@@ -76,18 +88,25 @@ fn state(key: &Shown, enrolled: &[HostKeyPin]) -> &'static str {
 
 impl Desk<'_> {
     pub(super) async fn scan(&self, arguments: Arguments) -> Result<(), Exit> {
-        let Arguments { what, json } = arguments;
+        let Arguments { what, jump, json } = arguments;
         let target = self.one(&what).await?;
-        let (host, port) = match target.as_ref() {
-            Some(target) => place(target).map(|connection| (connection.host.clone(), connection.port))?,
-            None => host_and_port(&what).ok_or_else(|| {
+        if let (Some(target), Some(_)) = (&target, &jump) {
+            let text = format!("--jump: {} is a target, and its entry says how it is reached", target.id);
+            return Err(Exit::with(2, anyhow!(text)));
+        }
+        let (host, port, jump) = match target.as_ref() {
+            Some(target) => place(target).map(|connection| {
+                let jump = connection.jump.as_ref().map(ToString::to_string);
+                (connection.host.clone(), connection.port, jump)
+            })?,
+            None => host_and_port(&what).map(|(host, port)| (host, port, jump)).ok_or_else(|| {
                 let text = "must be a target, or a name or an address such as web-1, 10.0.0.5:2222 or [2001:db8::1]:22";
                 Exit::with(2, anyhow!("ID|HOST[:PORT]: {what:?} {text}"))
             })?,
         };
         let enrolled = target.as_ref().and_then(Target::connection).map(|connection| connection.host_keys.as_slice());
         let enrolled = enrolled.unwrap_or_default();
-        let Answer { keys, identification } = shown(self.directory, &host, port).await?;
+        let Answer { keys, identification } = shown(self.directory, &host, port, jump.as_deref()).await?;
         let states: Vec<&str> = keys.iter().map(|key| state(key, enrolled)).collect();
         if json {
             let described = keys.iter().zip(&states).map(|(key, state)| {
@@ -97,7 +116,7 @@ impl Desk<'_> {
             });
             let keys: Vec<Value> = described.collect();
             let target = target.as_ref().map(|target| target.id.as_str());
-            let all = json!({"host": host, "port": port.unwrap_or(22), "target": target,
+            let all = json!({"host": host, "port": port.unwrap_or(22), "jump": jump, "target": target,
                 "identification": identification, "keys": keys});
             say(visible::json(&all)?)?;
         } else if keys.is_empty() {
@@ -128,10 +147,7 @@ impl Desk<'_> {
 /// Where a target is, if it can be asked for its keys.
 fn place(target: &Target) -> anyhow::Result<&Connection> {
     match target.connection() {
-        Some(connection) if target.kind == crate::model::TargetKind::Ssh => match &connection.jump {
-            None => Ok(connection),
-            Some(jump) => bail!("{} is reached through {jump}: look at its keys from there (ssh-keyscan)", target.id),
-        },
+        Some(connection) if target.kind == crate::model::TargetKind::Ssh => Ok(connection),
         _ => bail!("{} is not reached by SSH and has no host keys", target.id),
     }
 }

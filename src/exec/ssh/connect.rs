@@ -112,6 +112,17 @@ impl Session {
         (room.used == 0).then_some(room.last)
     }
 
+    /// The bytes to `port` of `host`, which this one leads to as a jump host.
+    pub(super) async fn forward(&self, host: &str, port: u16) -> Result<Box<dyn Bytes>, SshFault> {
+        match self.handle.channel_open_direct_tcpip(host, port.into(), "127.0.0.1", 0).await {
+            Ok(channel) => Ok(Box::new(channel.into_stream())),
+            Err(russh::Error::ChannelOpenFailure(reason)) => {
+                Err(SshFault::Io(std::io::Error::other(format!("the jump host does not lead there: {reason:?}"))))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A new channel on it.
     pub(super) async fn channel(&self) -> Result<Channel<client::Msg>, russh::Error> {
         match timeout(self.patience, self.handle.channel_open_session()).await {
@@ -180,16 +191,9 @@ pub(super) async fn connect(
 /// The bytes to the host: through the jump host where there is one, else by the network.
 async fn bytes(ssh: &Ssh, way: &Way<'_>, through: Option<&Lease>) -> Result<Box<dyn Bytes>, SshFault> {
     let (host, port) = way.key.address();
-    let Some(jump) = through else {
-        return route::open(&*ssh.node, host, port, way.key.connection.node.is_some()).await;
-    };
-    let opened = jump.session.handle.channel_open_direct_tcpip(host, port.into(), "127.0.0.1", 0).await;
-    match opened {
-        Ok(channel) => Ok(Box::new(channel.into_stream())),
-        Err(russh::Error::ChannelOpenFailure(reason)) => {
-            Err(SshFault::Io(std::io::Error::other(format!("the jump host does not lead there: {reason:?}"))))
-        }
-        Err(error) => Err(error.into()),
+    match through {
+        Some(jump) => jump.session.forward(host, port).await,
+        None => route::open(&*ssh.node, host, port, way.key.connection.node.is_some()).await,
     }
 }
 

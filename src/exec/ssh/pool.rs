@@ -191,8 +191,13 @@ impl Pool {
     /// A channel's right on the jump host of `way`, where there is one.
     async fn through(&self, ssh: &Ssh, way: &Way<'_>) -> Result<Option<Lease>, SshFault> {
         let Some(via) = &way.via else { return Ok(None) };
+        self.jump(ssh, via).await.map(Some)
+    }
+
+    /// A channel's right on the jump host that `via` ends at.
+    pub(super) async fn jump(&self, ssh: &Ssh, via: &Way<'_>) -> Result<Lease, SshFault> {
         let lease = self.lease(ssh, via).await;
-        lease.map(Some).map_err(|fault| SshFault::Via { host: via.target.id.clone(), fault })
+        lease.map_err(|fault| SshFault::Via { host: via.target.id.clone(), fault })
     }
 
     /// A new connection by `way`.

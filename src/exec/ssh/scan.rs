@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use russh::{
     client,
@@ -15,15 +16,16 @@ use russh::{
 use tokio::time::timeout;
 
 use super::{
-    SshFault, algorithms,
+    Ssh, SshFault, algorithms,
     greeting::Overheard,
-    route,
+    route::{self, Bytes},
     tether::tether,
     trust::{Revocations, Trust, pin_of, time},
+    way::Way,
 };
 use crate::{
     config,
-    model::{Connection, HostTrust},
+    model::{Attribution, Connection, HostTrust, Target},
     tailnet::{Node, NodeState, NodeStatus},
 };
 
@@ -73,16 +75,40 @@ const SHOWN: (usize, usize) = (16, 128);
 ///
 /// An error says that there was no key to be seen. A host that has other keys only gives no keys and no error.
 pub async fn scan(node: &dyn Node, host: &str, port: u16, limit: Duration) -> Result<Scan, SshFault> {
-    let looking = async {
-        let mut scan = Scan::default();
-        for kind in kinds() {
-            let (key, identification) = look(node, (host, port), kind).await?;
-            scan.keys.extend(key);
-            scan.identification = scan.identification.or(identification);
-        }
-        Ok(scan)
-    };
+    in_time(limit, every_kind(|| Box::pin(route::open(node, host, port, false)))).await
+}
+
+impl Ssh {
+    /// The same, as `jump` sees it: its keys are proved and it is logged in to as for any target behind it.
+    pub(super) async fn keys_behind(
+        &self,
+        jump: &Target,
+        (host, port): (&str, u16),
+        attribution: &Attribution,
+        limit: Duration,
+    ) -> Result<Scan, SshFault> {
+        let looking = async {
+            let way = Way::to_jump(self, jump, attribution)?;
+            let lease = self.pool.jump(self, &way).await?;
+            every_kind(|| Box::pin(lease.session.forward(host, port))).await
+        };
+        in_time(limit, looking).await
+    }
+}
+
+async fn in_time(limit: Duration, looking: impl Future<Output = Result<Scan, SshFault>>) -> Result<Scan, SshFault> {
     timeout(limit, looking).await.map_err(|_| SshFault::Timeout("scanning"))?
+}
+
+/// What the host that `open` leads to shows of every type of key.
+async fn every_kind<'a>(open: impl Fn() -> BoxFuture<'a, Result<Box<dyn Bytes>, SshFault>>) -> Result<Scan, SshFault> {
+    let mut scan = Scan::default();
+    for kind in kinds() {
+        let (key, identification) = look(open().await?, kind).await?;
+        scan.keys.extend(key);
+        scan.identification = scan.identification.or(identification);
+    }
+    Ok(scan)
 }
 
 /// The fingerprint of the authority of `settings` by whose certificate the host that showed `key` is that of `connection`,
@@ -118,15 +144,11 @@ fn kinds() -> Vec<Vec<Algorithm>> {
     kinds
 }
 
-/// The key of this kind, if the host has one, and how it identifies itself.
-async fn look(
-    node: &dyn Node,
-    (host, port): (&str, u16),
-    kind: Vec<Algorithm>,
-) -> Result<(Option<ScannedKey>, Option<String>), SshFault> {
+/// The key of this kind, if the host at the end of `bytes` has one, and how it identifies itself.
+async fn look(bytes: Box<dyn Bytes>, kind: Vec<Algorithm>) -> Result<(Option<ScannedKey>, Option<String>), SshFault> {
     let config = client::Config { preferred: algorithms::offering(kind, true), ..client::Config::default() };
     let seen = Arc::new(Mutex::new(None));
-    let (bytes, _tether) = tether(route::open(node, host, port, false).await?);
+    let (bytes, _tether) = tether(bytes);
     let (bytes, overheard) = Overheard::new(bytes);
     let shaken = client::connect_stream(Arc::new(config), bytes, Looking { seen: seen.clone() }).await;
     let shown = mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));

@@ -75,7 +75,13 @@ impl<'a> Way<'a> {
     /// To `target`, for `attribution`.
     pub(super) fn of(ssh: &Ssh, target: &'a Target, attribution: &'a Attribution) -> Result<Self, SshFault> {
         let revoked = ssh.revocations.now()?;
-        Self::behind(ssh, target, attribution, &revoked, &mut Vec::new())
+        Self::behind(ssh, target, attribution, &revoked, Purpose::Commands, &mut Vec::new())
+    }
+
+    /// To `target` as a jump host, with a login that runs no commands there.
+    pub(super) fn to_jump(ssh: &Ssh, target: &'a Target, attribution: &'a Attribution) -> Result<Self, SshFault> {
+        let revoked = ssh.revocations.now()?;
+        Self::behind(ssh, target, attribution, &revoked, Purpose::Jump, &mut Vec::new())
     }
 
     /// The same, where `revoked` does not count, and `passed` were passed on the way back from the end.
@@ -84,6 +90,7 @@ impl<'a> Way<'a> {
         target: &'a Target,
         attribution: &'a Attribution,
         revoked: &Arc<RevokedKeys>,
+        purpose: Purpose,
         passed: &mut Vec<&'a TargetId>,
     ) -> Result<Self, SshFault> {
         if passed.contains(&&target.id) {
@@ -92,7 +99,6 @@ impl<'a> Way<'a> {
         if passed.len() > MOST_JUMPS {
             return Err(SshFault::Jump(format!("the way leads over more than {MOST_JUMPS} jump hosts")));
         }
-        let purpose = if passed.is_empty() { Purpose::Commands } else { Purpose::Jump };
         passed.push(&target.id);
         let registered = target.registered.as_deref();
         let connection = registered.and_then(|registered| registered.connection.as_ref());
@@ -104,7 +110,7 @@ impl<'a> Way<'a> {
             (Some(via), _) if via.kind != TargetKind::Ssh || via.engagement != target.engagement => {
                 return Err(SshFault::Jump(format!("{} is no target of the same engagement reached by SSH", via.id)));
             }
-            (Some(via), _) => Some(Box::new(Self::behind(ssh, via, attribution, revoked, passed)?)),
+            (Some(via), _) => Some(Box::new(Self::behind(ssh, via, attribution, revoked, Purpose::Jump, passed)?)),
         };
         let login = Login::of(&ssh.credentials, connection, &target.engagement, attribution, purpose)?;
         let key = Key {

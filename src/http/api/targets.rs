@@ -13,6 +13,9 @@ use crate::{
     pipeline::{HostKeys, Trial},
 };
 
+/// The code for a target that is not there.
+const UNKNOWN: &str = "unknown_target";
+
 /// Where to look.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +25,8 @@ pub(super) struct Look {
     /// The port of its SSH server.
     #[schemars(range(min = 1))]
     port: u16,
+    /// The target to look from, where the machine stands behind one.
+    jump: Option<String>,
 }
 
 /// `POST /api/v1/targets/scan`
@@ -35,8 +40,12 @@ pub(super) async fn scan(visit: Visit, look: Look) -> Result<HostKeys, Fault> {
     if look.port == 0 {
         return Err(Fault::invalid("port", "must be 1 to 65535"));
     }
-    let found = visit.desk.pipeline.scan_host(&look.host, look.port, visit.person.login()).await?;
-    Ok(found.map_err(|fault| Refused::new(StatusCode::BAD_GATEWAY, fault.code, fault.message))?)
+    let (place, jump) = ((look.host.as_str(), look.port), look.jump.as_deref());
+    let found = visit.desk.pipeline.scan_host(place, jump, visit.person.login(), visit.correlation).await?;
+    Ok(found.map_err(|unseen| {
+        let status = if unseen.code == UNKNOWN { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY };
+        Refused::new(status, unseen.code, unseen.message)
+    })?)
 }
 
 /// `POST /api/v1/targets/{id}/test`
@@ -44,9 +53,7 @@ pub(super) async fn test(visit: Visit, _: Nothing) -> Result<Trial, Fault> {
     on_host(&visit)?;
     let (id, by) = (visit.parameter(), visit.person.login());
     let trial = visit.desk.pipeline.test_target(id, by, visit.correlation).await?;
-    trial.ok_or_else(|| {
-        Refused::new(StatusCode::NOT_FOUND, "unknown_target", format!("there is no target {id:?}")).into()
-    })
+    trial.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, UNKNOWN, format!("there is no target {id:?}")).into())
 }
 
 pub(super) fn on_host(visit: &Visit) -> Result<(), Fault> {

@@ -42,7 +42,7 @@ impl Rig {
         let (host_key, login) = (new_key(), new_key());
         let key = place.beside("login_key", &login.to_openssh(LineEnding::LF).unwrap());
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let settings = Settings::new(&host_key, login.public_key());
+        let settings = Settings { forwards: true, ..Settings::new(&host_key, login.public_key()) };
         let says = settings.says.clone();
         says.lock().unwrap().identification = Some("SSH-2.0-Before_1".to_owned());
         let sshd = Sshd::start(settings).await;
@@ -165,6 +165,55 @@ async fn scanning_trusts_nothing_and_tells_what_changed() {
     rig.service.stop().await;
     let nobody = rig.place.refused(1, &["target", "scan", &place]).await;
     assert!(nobody.contains("no gateway runs"), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_machine_behind_another_is_looked_at_from_there() {
+    let rig = Rig::start().await;
+    let (port, (_, fingerprint)) = (rig.port(), rig.pin());
+    rig.place.said(&rig.adding("bastion", &port, &["--host-key", &fingerprint])).await;
+    let in_force = async || rig.place.tailops(&["target", "test", "bastion"]).await.status.success();
+    eventually("the bastion is in force", in_force).await;
+
+    let far_key = new_key();
+    let far = Sshd::start(Settings::new(&far_key, new_key().public_key())).await;
+    let far_pin = pin_of(far_key.public_key());
+    let (far_fingerprint, far_port) = (far_pin.split(' ').next().unwrap(), far.address.port().to_string());
+    let far_place = format!("127.0.0.1:{far_port}");
+    let looked = rig.place.said(&["target", "scan", &far_place, "--jump", "bastion"]).await;
+    assert!(looked.contains(far_fingerprint), "{looked}");
+    let adding = |id, pin| rig.adding(id, &far_port, &["--jump", "bastion", "--host-key", pin]);
+    let refused = rig.place.refused(1, &adding("far", &fingerprint)).await;
+    assert!(refused.contains("somebody stands between") && refused.contains(far_fingerprint), "{refused}");
+    let said = rig.place.said(&adding("far", far_fingerprint)).await;
+    assert_eq!(said, format!("enrolled   {far_pin} (shown by the host)\nadded      far\n"));
+    let looked = rig.place.said(&["target", "scan", "far", "--json"]).await;
+    let looked: Value = serde_json::from_str(&looked).unwrap();
+    assert_eq!((&looked["jump"], &looked["keys"][0]["state"]), (&json!("bastion"), &json!("enrolled")));
+    let forwarded = rig.sshd.seen.forwarded.lock().unwrap().clone();
+    assert!(!forwarded.is_empty() && forwarded.iter().all(|place| *place == far_place), "{forwarded:?}");
+    assert!(far.seen.logins.lock().unwrap().is_empty(), "nobody logged in");
+
+    // Never around the one that was named, and never by what cannot be one.
+    let connections = far.seen.connections.load(std::sync::atomic::Ordering::SeqCst);
+    for (arguments, status, wanted) in [
+        (["scan", &far_place, "--jump", "nobody"], 1, "unknown_target"),
+        (["scan", &far_place, "--jump", "here"], 1, "jump_unusable"),
+        (["scan", "far", "--jump", "bastion"], 2, "--jump: far is a target"),
+    ] {
+        let refused = rig.place.refused(status, &[&["target"], &arguments[..]].concat()).await;
+        assert!(refused.contains(wanted), "{wanted}: {refused}");
+    }
+    assert_eq!(far.seen.connections.load(std::sync::atomic::Ordering::SeqCst), connections);
+    // On record with the way, and with the id that the bastion's log has for the login.
+    let records = rig.place.records().await;
+    let scans: Vec<&Value> = records.iter().filter(|record| record["tool"] == "target.scan").collect();
+    let refused = scans.iter().filter(|record| record["args"]["host_keys"].is_null()).count();
+    let behind = scans.iter().filter(|record| record["args"]["jump"] == "bastion");
+    assert_eq!((refused, behind.count()), (2, 4), "{scans:?}");
+    let of_place = scans.iter().find(|record| record["args"]["port"] == json!(far.address.port())).unwrap();
+    assert!(of_place["args"]["correlation_id"].is_string(), "{of_place}");
+    rig.service.stop().await;
 }
 
 #[tokio::test]

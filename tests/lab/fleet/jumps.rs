@@ -47,8 +47,14 @@ fn a_host_behind_another_is_reached_through_it_alone() {
         assert_eq!(call("alone").code(), "unreachable", "{}", call("alone").body);
         assert_eq!(call("behind").data()["hostname"], host.name(), "{}", call("behind").body);
         assert_eq!(call("other").code(), "host_key_mismatch", "{}", call("other").body);
+        // So are its keys, by people at the command line: the same as it has them itself.
+        let look = |arguments: &[&str]| fleet.gateway.run(&[&["target", "scan"], arguments].concat());
+        let (enrolled, bare) = (look(&["behind"]), look(&[FAR, "--jump", "web1"]));
+        let line = |text: &str| text.lines().find(|line| line.contains(&key)).map(str::to_owned);
+        assert!(line(&enrolled).is_some_and(|line| line.ends_with("enrolled")), "{enrolled}");
+        assert!(line(&bare).is_some_and(|line| line.ends_with('-')), "{bare}");
         // Its log knows whence it came.
-        let log = host.sh("journalctl --unit ssh.service --output cat --grep '^Accepted publickey'");
+        let log = host.logins();
         assert!(log.contains(&format!(" from {NEAR} ")), "{log}");
 
         // Without the jump host's word there is no way.

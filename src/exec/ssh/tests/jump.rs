@@ -1,5 +1,7 @@
 //! Targets behind other targets: each is held to the same, and none is gone past.
 
+use tokio::net::TcpListener;
+
 use super::*;
 
 /// A host that leads further, and `rig`'s target behind it.
@@ -22,6 +24,60 @@ async fn a_target_behind_another_is_reached_through_it_alone() {
     assert_eq!(*jump.sshd.seen.forwarded.lock().unwrap(), [rig.sshd.address.to_string()]);
     assert!(jump.sshd.seen.commands.lock().unwrap().is_empty());
     assert!(rig.sshd.seen.asked.lock().unwrap().is_empty() && jump.sshd.seen.asked.lock().unwrap().is_empty());
+}
+
+/// What the SSH server on `port` of this machine shows to the target of `jump`.
+async fn seen_from(jump: &Rig, port: u16, limit: Duration) -> Result<Scan, SshFault> {
+    jump.ssh.keys_behind(&jump.target, ("127.0.0.1", port), &attribution(), limit).await
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn the_keys_of_a_host_behind_another_are_seen_through_it_alone() {
+    let rig = rig(|_, _| {}).await;
+    let jump = self::rig(|settings, _| settings.forwards = true).await;
+    let direct = scan(&*jump.ssh.node, "127.0.0.1", rig.sshd.address.port(), LIMIT).await.unwrap();
+    let before = rig.connections().0;
+    let scan = seen_from(&jump, rig.sshd.address.port(), LIMIT).await.unwrap();
+    assert_eq!((scan.keys.len(), &scan), (1, &direct));
+    let looks = rig.connections().0 - before;
+    assert_eq!(*jump.sshd.seen.forwarded.lock().unwrap(), vec![rig.sshd.address.to_string(); looks]);
+    assert!(looks > 1 && jump.connections().0 == 1, "one login there serves every look");
+    assert!(rig.sshd.seen.logins.lock().unwrap().is_empty(), "nobody logs in where keys are looked at");
+    assert!(jump.sshd.seen.commands.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_seen_through_a_host_that_is_another_or_leads_nowhere() {
+    let rig = rig(|_, _| {}).await;
+    let mut jump = self::rig(|settings, _| settings.forwards = true).await;
+    let right = jump.connection().host_keys.clone();
+    jump.connection().host_keys = vec![pin_of(new_key().public_key()).parse().unwrap()];
+    let fault = seen_from(&jump, rig.sshd.address.port(), LIMIT).await.unwrap_err();
+    assert_eq!(fault.code(), "host_key_mismatch", "{fault}");
+    assert!(jump.sshd.seen.logins.lock().unwrap().is_empty() && rig.connections().0 == 0);
+    // What does not lead to the gateway's own targets leads to no others either.
+    jump.connection().host_keys = right;
+    jump.connection().jump = Some("nobody".into());
+    assert_eq!(seen_from(&jump, rig.sshd.address.port(), LIMIT).await.unwrap_err().code(), "jump_unusable");
+    jump.connection().jump = None;
+    let closed = self::rig(|_, _| {}).await;
+    let fault = seen_from(&closed, rig.sshd.address.port(), LIMIT).await.unwrap_err();
+    assert!(fault.code() == "unreachable" && fault.to_string().contains("does not lead there"), "{fault}");
+    assert_eq!(rig.connections().0, 0);
+}
+
+#[tokio::test]
+async fn a_host_that_stalls_behind_another_does_not_hold_it_up() {
+    let jump = rig(|settings, _| settings.forwards = true).await;
+    assert_eq!(jump.echo().await, StepOutcome::Exited(3));
+    let stalls = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = stalls.local_addr().unwrap().port();
+    let fault = seen_from(&jump, port, Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(fault, SshFault::Timeout(_)), "{fault}");
+    assert_eq!(jump.echo().await, StepOutcome::Exited(3));
+    assert_eq!(*jump.sshd.seen.forwarded.lock().unwrap(), [format!("127.0.0.1:{port}")]);
 }
 
 #[tokio::test]
