@@ -54,11 +54,7 @@ pub(super) async fn shown(
     jump: Option<&str>,
 ) -> anyhow::Result<Answer> {
     let gateway = Gateway::reach(Some(directory), &Reach { url: None }).await.map_err(|exit| exit.error)?;
-    let mut body = json!({"host": host, "port": port.unwrap_or(22)});
-    // A service of the version before knows no other.
-    if let Some(jump) = jump {
-        body["jump"] = jump.into();
-    }
+    let body = json!({"host": host, "port": port.unwrap_or(22), "jump": jump});
     gateway.post(&["targets", "scan"], &body).await
 }
 
