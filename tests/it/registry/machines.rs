@@ -69,6 +69,13 @@ impl Rig {
         fixed.into_iter().chain(rights).chain(more.iter().copied()).collect()
     }
 
+    /// Adds the machine as `id`, and waits until the service can use it.
+    async fn enrolled(&self, id: &str) {
+        self.place.said(&self.adding(id, &self.port(), &["--host-key", &self.pin().1])).await;
+        let usable = async || self.place.tailops(&["target", "test", id]).await.status.success();
+        eventually("the target can be used", usable).await;
+    }
+
     fn connections(&self) -> usize {
         self.sshd.seen.connections.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -170,11 +177,8 @@ async fn scanning_trusts_nothing_and_tells_what_changed() {
 #[tokio::test]
 async fn a_machine_behind_another_is_looked_at_from_there() {
     let rig = Rig::start().await;
-    let (port, (_, fingerprint)) = (rig.port(), rig.pin());
-    rig.place.said(&rig.adding("bastion", &port, &["--host-key", &fingerprint])).await;
-    let in_force = async || rig.place.tailops(&["target", "test", "bastion"]).await.status.success();
-    eventually("the bastion is in force", in_force).await;
-
+    rig.enrolled("bastion").await;
+    let fingerprint = rig.pin().1;
     let far_key = new_key();
     let far = Sshd::start(Settings::new(&far_key, new_key().public_key())).await;
     let far_pin = pin_of(far_key.public_key());
@@ -219,10 +223,8 @@ async fn a_machine_behind_another_is_looked_at_from_there() {
 #[tokio::test]
 async fn a_test_of_all_targets_says_which_cannot_be_used() {
     let rig = Rig::start().await;
-    let (port, (_, fingerprint)) = (rig.port(), rig.pin());
-    rig.place.said(&rig.adding("web", &port, &["--host-key", &fingerprint])).await;
-    let in_force = async || rig.place.tailops(&["target", "test", "web"]).await.status.success();
-    eventually("the target can be tested", in_force).await;
+    rig.enrolled("web").await;
+    let port = rig.port();
     let said = rig.place.said(&["target", "test", "--all"]).await;
     let rows: Vec<&str> = said.lines().collect();
     assert!(rows.len() == 3 && rows[1].starts_with("here    ok") && rows[2].starts_with("web     ok"), "{said}");
