@@ -335,11 +335,24 @@ impl Drop for Gateway {
     }
 }
 
-/// Waits until `condition` holds; fails the test after ten seconds.
+/// Waits until `condition` holds; fails the test after half a minute.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Asks again and again until `condition` holds; fails the test where it did not for what was asked `limit` from now, or
+/// later. How long an answer takes is the machine's affair, not the promise's.
+pub async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, condition: impl Fn() -> F) {
+    let began = tokio::time::Instant::now();
+    loop {
+        let asked = began.elapsed();
+        if condition().await {
+            return;
+        }
+        assert!(asked < limit, "not yet after {asked:?}: {what}");
     }
 }
