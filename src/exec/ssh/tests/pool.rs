@@ -215,7 +215,7 @@ async fn silent(rig: &mut Rig, patience: Duration) -> TcpListener {
 async fn a_host_that_never_answers_is_left_alone_after_a_while_and_tried_again() {
     let pause = Duration::from_secs(2);
     let mut rig = rig_with(config::Ssh { breaker_failures: 3, breaker_open: pause, ..settings() }, |_, _| {}).await;
-    let port = rig.connection().port;
+    let answering = (rig.connection().port, rig.connection().timeout);
     let patience = Duration::from_millis(200);
     let _listener = silent(&mut rig, patience).await;
     for _ in 0..3 {
@@ -226,11 +226,13 @@ async fn a_host_that_never_answers_is_left_alone_after_a_while_and_tried_again()
     let StepOutcome::NotStarted { code: "circuit_open", why } = rig.echo().await else { panic!("it was tried again") };
     assert!(why.contains("3 times in a row") && why.contains(" s"), "{why}");
     // Another host is another matter.
-    let silent_port = rig.connection().port;
-    rig.connection().port = port;
+    let connection = rig.connection();
+    let silent = (connection.port, connection.timeout);
+    (connection.port, connection.timeout) = answering;
     assert_eq!(rig.echo().await, DONE);
 
-    rig.connection().port = silent_port;
+    let connection = rig.connection();
+    (connection.port, connection.timeout) = silent;
     let deadline = Instant::now() + Duration::from_secs(60);
     while code(&rig.echo().await) == "circuit_open" {
         assert!(Instant::now() < deadline, "it was never tried again");
