@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Pipeline;
 use crate::{
     audit::Unrecorded,
-    exec::{Scan, ScannedKey, scan},
+    exec::{Scan, ScannedKey, SshFault, scan},
     model::{Attribution, CorrelationId, ScriptOutput, StepOutcome, Target},
     tailnet::Node,
 };
@@ -150,10 +150,15 @@ pub struct Unseen {
     pub message: String,
 }
 
+impl From<SshFault> for Unseen {
+    fn from(fault: SshFault) -> Self {
+        Self { code: fault.code(), message: fault.to_string() }
+    }
+}
+
 /// What the SSH server on `port` of `host` shows now.
 pub(super) async fn look(node: &dyn Node, host: &str, port: u16) -> Result<Scan, Unseen> {
-    let scanned = scan(node, host, port, SCAN).await;
-    scanned.map_err(|fault| Unseen { code: fault.code(), message: fault.to_string() })
+    Ok(scan(node, host, port, SCAN).await?)
 }
 
 impl Pipeline {
@@ -221,7 +226,7 @@ impl Pipeline {
         }))
     }
 
-    /// What the same shows to the target `jump`.
+    /// What the SSH server at `place`, host and port, shows to the target `jump`.
     async fn look_behind(&self, jump: &str, place: (&str, u16), attribution: &Attribution) -> Result<Scan, Unseen> {
         let rules = self.rules.now();
         let Some(jump) = rules.registry.all().find(|target| target.id.as_str() == jump) else {
@@ -231,7 +236,6 @@ impl Pipeline {
             });
         };
         let scanned = self.executors.scan_behind(jump, place, attribution, SCAN).await;
-        let scanned = scanned.map_err(|error| Unseen { code: error.code(), message: error.to_string() })?;
-        scanned.map_err(|fault| Unseen { code: fault.code(), message: fault.to_string() })
+        Ok(scanned.map_err(|error| Unseen { code: error.code(), message: error.to_string() })??)
     }
 }
