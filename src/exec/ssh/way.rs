@@ -75,30 +75,32 @@ impl<'a> Way<'a> {
     /// To `target`, for `attribution`.
     pub(super) fn of(ssh: &Ssh, target: &'a Target, attribution: &'a Attribution) -> Result<Self, SshFault> {
         let revoked = ssh.revocations.now()?;
-        Self::behind(ssh, target, attribution, &revoked, Purpose::Commands, &mut Vec::new())
+        Self::behind(ssh, target, attribution, &revoked, 0, &mut Vec::new())
     }
 
-    /// To `target` as a jump host, with a login that runs no commands there.
+    /// To `target` as the jump host before something that is no target: it is the first on the way back, and counts.
     pub(super) fn to_jump(ssh: &Ssh, target: &'a Target, attribution: &'a Attribution) -> Result<Self, SshFault> {
         let revoked = ssh.revocations.now()?;
-        Self::behind(ssh, target, attribution, &revoked, Purpose::Jump, &mut Vec::new())
+        Self::behind(ssh, target, attribution, &revoked, 1, &mut Vec::new())
     }
 
-    /// The same, where `revoked` does not count, and `passed` were passed on the way back from the end.
+    /// The same, where `revoked` does not count, and `passed` were passed on the way back from the end. `jumps` of the
+    /// way are jump hosts up to here, `target` included unless commands run on it.
     fn behind(
         ssh: &Ssh,
         target: &'a Target,
         attribution: &'a Attribution,
         revoked: &Arc<RevokedKeys>,
-        purpose: Purpose,
+        jumps: usize,
         passed: &mut Vec<&'a TargetId>,
     ) -> Result<Self, SshFault> {
         if passed.contains(&&target.id) {
             return Err(SshFault::Jump(format!("the way leads through {} twice", target.id)));
         }
-        if passed.len() > MOST_JUMPS {
+        if jumps > MOST_JUMPS {
             return Err(SshFault::Jump(format!("the way leads over more than {MOST_JUMPS} jump hosts")));
         }
+        let purpose = if jumps == 0 { Purpose::Commands } else { Purpose::Jump };
         passed.push(&target.id);
         let registered = target.registered.as_deref();
         let connection = registered.and_then(|registered| registered.connection.as_ref());
@@ -110,7 +112,7 @@ impl<'a> Way<'a> {
             (Some(via), _) if via.kind != TargetKind::Ssh || via.engagement != target.engagement => {
                 return Err(SshFault::Jump(format!("{} is no target of the same engagement reached by SSH", via.id)));
             }
-            (Some(via), _) => Some(Box::new(Self::behind(ssh, via, attribution, revoked, Purpose::Jump, passed)?)),
+            (Some(via), _) => Some(Box::new(Self::behind(ssh, via, attribution, revoked, jumps + 1, passed)?)),
         };
         let login = Login::of(&ssh.credentials, connection, &target.engagement, attribution, purpose)?;
         let key = Key {

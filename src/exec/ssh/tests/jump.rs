@@ -149,5 +149,10 @@ async fn there_are_three_jump_hosts_at_most() {
         }
         let outcome = rig.run_on(&target, &Script::new(&ECHO, ["x"])).await.outcome;
         assert_eq!(outcome == StepOutcome::Exited(3), reached, "{hops}: {outcome:?}");
+        // As many are passed where keys are looked at from the last of them.
+        let jump = target.connection().unwrap().via.as_deref().unwrap();
+        let port = rig.sshd.address.port();
+        let seen = rig.ssh.keys_behind(jump, ("127.0.0.1", port), &attribution(), LIMIT).await;
+        assert_eq!(seen.is_ok(), reached, "{hops}: {seen:?}");
     }
 }
